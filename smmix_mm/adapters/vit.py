@@ -1,0 +1,71 @@
+"""mmpretrain's VisionTransformer: ViT, DeiT and whatever else uses that class."""
+
+from mmpretrain.models.backbones import VisionTransformer
+from mmpretrain.models.utils import MultiheadAttention
+from torch import Tensor
+
+from smmix_mm import functional
+from smmix_mm.registry import ADAPTERS
+from smmix_mm.structures import Features
+
+from .base import Adapter, Tap, opened
+
+
+@ADAPTERS.register_module()
+class VisionTransformerAdapter(Adapter):
+    """Reads mmpretrain's ``VisionTransformer``, any arch and image size, with or without class token.
+
+    ``tokens`` have passed every norm between the last block and the head: the final norm and, under
+    ``out_type='avg_featmap'``, the norm that the backbone puts after its average pooling.
+
+    Args:
+        backbone (VisionTransformer): With ``out_type`` other than ``'raw'`` and the stock attention.
+
+    Raises:
+        ValueError: If the backbone's settings leave it without normalised tokens, or its head without logits.
+    """
+
+    family = VisionTransformer
+
+    def __init__(self, backbone: VisionTransformer) -> None:
+        super().__init__(backbone)
+        if backbone.out_type == 'raw':
+            raise ValueError(
+                "out_type='raw' of VisionTransformer has the head classify every token instead of the image; "
+                "use out_type='cls_token' or, without a class token, out_type='avg_featmap'"
+            )
+        if not backbone.final_norm and backbone.out_type != 'avg_featmap':
+            raise ValueError(
+                f'final_norm=False of VisionTransformer with out_type={backbone.out_type!r} leaves no normalised tokens '
+                f'to classify regions by; set final_norm=True'
+            )
+        last_attention = backbone.layers[-1].attn
+        if not isinstance(last_attention, MultiheadAttention):
+            raise ValueError(
+                f'the attention of {type(backbone).__name__} is {type(last_attention).__name__}, but this adapter reads '
+                f'MultiheadAttention only'
+            )
+        self.embed_dims = backbone.embed_dims
+        self._patches = Tap(backbone.patch_embed)
+        self._last_tokens = Tap(backbone.ln1 if backbone.final_norm else backbone.layers[-1])
+        self._qkv = Tap(last_attention.qkv)
+
+    def read(self, images: Tensor, attention: bool = False) -> Features:
+        num_extra_tokens = self.backbone.num_extra_tokens
+        with opened(self._patches, self._last_tokens, *([self._qkv] if attention else [])):
+            feats = self.backbone(images)
+            grid = tuple(self._patches.value[1])
+            tokens = self._last_tokens.value[:, num_extra_tokens:]
+            scores = self._image_attention(self._qkv.value).unflatten(1, grid) if attention else None
+        if self.backbone.out_type == 'avg_featmap':
+            tokens = self.backbone.ln2(tokens)
+        return Features(feats=feats, tokens=tokens, grid=grid, attention=scores)
+
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        # The patch embedding pads by rules of its own; embedding one image asks it instead of repeating them.
+        return tuple(self.backbone.patch_embed(images[:1].detach())[1])
+
+    def _image_attention(self, qkv: Tensor) -> Tensor:
+        heads = self.backbone.layers[-1].attn.num_heads
+        query, key, _ = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+        return functional.image_attention(query, key, self.backbone.num_extra_tokens)

@@ -1,0 +1,127 @@
+"""Draws pictures of real handwritten digits over clutter.
+
+The digits are the 1 797 of 8 x 8 pixels that scikit-learn carries (UCI, Optical Recognition of Handwritten Digits).
+Everything else about a picture is drawn from its own seed, so that the same seed gives the same bytes.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+NUM_CLASSES = 10
+SPLITS = ('train', 'val')
+
+
+@dataclass(frozen=True)
+class DigitSet:
+    """Original digits of one split.
+
+    Attributes:
+        glyphs: ``(N, 8, 8)`` float32, ink from 0 to 1.
+        labels: ``(N,)`` int64, 0 to 9.
+    """
+
+    glyphs: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class SceneStyle:
+    """How pictures are made; sizes in pixels.
+
+    Attributes:
+        size: Side of the square picture.
+        digit_sizes: Smallest and largest side of the digit.
+        max_angle: Largest turn of a digit in degrees, either way.
+        fragments: Smallest and largest number of fragments of other digits.
+        fragment_sizes: Smallest and largest side of the digits that fragments are cut from.
+        noise: Standard deviation of the noise, of 255.
+    """
+
+    size: int = 64
+    digit_sizes: tuple[int, int] = (24, 40)
+    max_angle: float = 15.0
+    fragments: tuple[int, int] = (1, 4)
+    fragment_sizes: tuple[int, int] = (12, 24)
+    noise: float = 8.0
+
+
+@lru_cache
+def load_split(split: str) -> DigitSet:
+    """The original digits of a split; none is in both.
+
+    Args:
+        split (str): ``'train'`` (four fifths) or ``'val'``, stratified by class.
+    """
+    digits = load_digits()
+    glyphs = (digits.images / 16).astype(np.float32)
+    indices = train_test_split(np.arange(len(glyphs)), test_size=0.2, random_state=0, stratify=digits.target)
+    chosen = np.sort(indices[SPLITS.index(split)])
+    return DigitSet(glyphs[chosen], digits.target[chosen].astype(np.int64))
+
+
+def draw_scene(digits: DigitSet, seed: list[int], style: SceneStyle = SceneStyle()) -> tuple[np.ndarray, int]:
+    """One picture of one digit, at a random place, angle and colour, over noise and fragments of other digits.
+
+    Args:
+        digits (DigitSet): Where the digit and the fragments come from.
+        seed (list[int]): The picture's own.
+        style (SceneStyle): Defaults to 64 x 64 pictures with digits of 24 to 40 pixels.
+
+    Returns:
+        tuple[np.ndarray, int]: ``(size, size, 3)`` uint8, and the label.
+    """
+    rng = np.random.default_rng(seed)
+    canvas = _draw_background(rng, style)
+    for _ in range(rng.integers(style.fragments[0], style.fragments[1] + 1)):
+        glyph = _cut_fragment(digits.glyphs[rng.integers(len(digits.glyphs))], rng)
+        _blend(canvas, _place(glyph, style.fragment_sizes, rng, style), _draw_colour(rng))
+    index = rng.integers(len(digits.glyphs))
+    _blend(canvas, _place(digits.glyphs[index], style.digit_sizes, rng, style), _draw_colour(rng))
+    canvas += style.noise * rng.standard_normal(canvas.shape, dtype=np.float32)
+    return canvas.round().clip(0, 255).astype(np.uint8), int(digits.labels[index])
+
+
+def _draw_background(rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
+    """A smooth dark colour field, ``(size, size, 3)`` float32."""
+    corners = rng.uniform(0, 90, 3) + rng.uniform(-30, 30, (3, 3, 3))
+    return cv2.resize(corners.astype(np.float32), (style.size, style.size), interpolation=cv2.INTER_CUBIC)
+
+
+def _draw_colour(rng: np.random.Generator) -> np.ndarray:
+    """A bright colour of any hue."""
+    colour = rng.uniform(100, 255, 3)
+    colour[rng.integers(3)] = 255
+    return colour.astype(np.float32)
+
+
+def _cut_fragment(glyph: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A third to a half of a glyph, too little to read."""
+    kept = np.zeros_like(glyph)
+    rows = slice(0, 8)
+    start = rng.integers(0, 6)
+    cols = slice(start, start + 3)
+    window = (rows, cols) if rng.random() < 0.5 else (cols, rows)
+    kept[window] = glyph[window]
+    return kept
+
+
+def _place(glyph: np.ndarray, sizes: tuple[int, int], rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
+    """Ink of a glyph, turned, scaled and moved inside a picture: ``(size, size)`` float32 from 0 to 1."""
+    side = rng.uniform(*sizes)
+    angle = rng.uniform(-style.max_angle, style.max_angle)
+    centre = rng.uniform(side / 2, style.size - side / 2, 2)
+    middle = (glyph.shape[0] - 1) / 2
+    matrix = cv2.getRotationMatrix2D((middle, middle), angle, side / glyph.shape[0])
+    matrix[:, 2] += centre - middle
+    ink = cv2.warpAffine(glyph, matrix, (style.size, style.size), flags=cv2.INTER_CUBIC)
+    # Thin strokes are grey in the originals; here they have to stand out from the clutter.
+    return (1.5 * ink).clip(0, 1)
+
+
+def _blend(canvas: np.ndarray, ink: np.ndarray, colour: np.ndarray) -> None:
+    canvas += ink[..., None] * (colour - canvas)

@@ -1,0 +1,189 @@
+"""SMMix: the model under training says which region to cut and where to paste it."""
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+
+import numpy as np
+from torch import Tensor
+
+from smmix_mm import functional
+from smmix_mm.functional import Region
+from smmix_mm.models.losses.smmix_loss import SMMixLoss
+from smmix_mm.registry import BATCH_AUGMENTS, MODELS
+from smmix_mm.structures import Criterion, Features, MixedBatch, Motivation, RegionClassifier
+
+from .base import MixingMethod, Motivate
+from .streams import Streams
+
+
+@BATCH_AUGMENTS.register_module()
+class SMMix(MixingMethod):
+    r"""Self-motivated image mixing.
+
+    `SMMix: Self-Motivated Image Mixing for Vision Transformers <https://arxiv.org/abs/2212.12977>`_ (ICCV 2023).
+
+    One region size is drawn per batch. Image ``b`` is the target, image ``B - 1 - b`` its source. The source's most
+    attended window of that size overwrites the target's least attended one (section 3.2). With the source's share
+    :math:`\lambda`, the label is :math:`\lambda y_A + (1 - \lambda) y_B`; see :class:`smmix_mm.SMMixLoss` for the
+    losses. Where the paper and the authors' code differ, the defaults are the code's, which made the published
+    figures.
+
+    Args:
+        side_ratio (float | tuple[float, float]): Side of the region over the side of the grid: a number in (0, 1), or
+            a range ``0 <= low <= high <= 1`` to draw from. Defaults to ``(0.25, 0.75)``.
+        region_rule (str): ``'integer'`` draws the region's shorter side uniformly from the whole numbers
+            ``floor(low * g) .. floor(high * g)``, both included, ``g`` being the grid's shorter side; the longer side
+            follows in proportion, rounded (the authors' code). ``'ratio'`` draws :math:`\delta \sim U(low, high)` and
+            takes ``floor(delta * h) x floor(delta * w)`` (the paper). Regions without a token and the whole grid are
+            never drawn. Defaults to ``'integer'``.
+        placement (str): ``'max_min'``, or ``'cutmix'`` for a random window at the same place in source and target
+            (the paper's ablation). Defaults to ``'max_min'``.
+        region_head (str): ``'separate'``, a linear layer of its own classifies regions, as in the authors' code;
+            ``'shared'``, the stock head does. Defaults to ``'separate'``.
+        consistency (str): What the prediction of the mixed image should agree with: ``'logits'``, the softmax of the
+            mixed logits of source and target (the authors' code); ``'probabilities'``, their mixed probabilities (the
+            paper). Defaults to ``'logits'``.
+        motivation_autocast (bool): Whether the motivation pass runs under the training's autocast. False runs it in
+            full precision, as the authors' code does. Defaults to True.
+        loss (dict | SMMixLoss, optional): Config of the loss. Defaults to None, which is all weights one.
+
+    Raises:
+        ValueError: If a setting is outside its range.
+    """
+
+    def __init__(
+        self,
+        side_ratio: float | Sequence[float] = (0.25, 0.75),
+        region_rule: str = 'integer',
+        placement: str = 'max_min',
+        region_head: str = 'separate',
+        consistency: str = 'logits',
+        motivation_autocast: bool = True,
+        loss: dict | SMMixLoss | None = None,
+    ) -> None:
+        super().__init__()
+        self.side_ratio = _check_side_ratio(side_ratio)
+        self.region_rule = _check_choice('region_rule', region_rule, ('integer', 'ratio'))
+        self.placement = _check_choice('placement', placement, ('max_min', 'cutmix'))
+        self.consistency = _check_choice('consistency', consistency, ('logits', 'probabilities'))
+        self.motivation_autocast = motivation_autocast
+        self.loss = (
+            loss if isinstance(loss, SMMixLoss) else MODELS.build({'type': 'smmix_mm.SMMixLoss', **(loss or {})})
+        )
+        _check_choice('region_head', region_head, ('separate', 'shared'))
+        self.region_head = region_head if self.loss.fine_weight else None
+
+    def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
+        motivation = motivate(
+            images,
+            attention=self.placement == 'max_min',
+            logits=self.loss.con_weight > 0,
+            autocast=self.motivation_autocast,
+        )
+        region = self.draw_region(motivation.grid, streams.shared)
+        mixed, source_mask = self._mix(images, motivation, region, streams)
+        share = functional.region_share(region, motivation.grid)
+        return MixedBatch(
+            images=mixed,
+            targets=functional.mix_pairs(targets, share),
+            source_mask=source_mask,
+            source_targets=targets.flip(0),
+            target_targets=targets,
+            expected=self._expected(motivation, share),
+        )
+
+    def losses(
+        self,
+        logits: Tensor,
+        features: Features,
+        mixed: MixedBatch,
+        criterion: Criterion,
+        classify_regions: RegionClassifier | None,
+    ) -> dict[str, Tensor]:
+        return self.loss(logits, features, mixed, criterion, classify_regions)
+
+    def draw_region(self, grid: tuple[int, int], stream: np.random.Generator) -> Region:
+        """Draws the region size of a step.
+
+        Args:
+            grid (tuple[int, int]): Token grid ``(h, w)``.
+            stream (np.random.Generator): Where the draw comes from.
+
+        Returns:
+            tuple[int, int]: Rows and columns in tokens, from one token to less than the grid.
+
+        Raises:
+            ValueError: If no such region exists for ``side_ratio``.
+        """
+        draw = self._draw_integer if self.region_rule == 'integer' else self._draw_ratio
+        region = draw(grid, stream)
+        if region is None:
+            raise ValueError(
+                f'side_ratio={self.side_ratio} with region_rule={self.region_rule!r} leaves no region from one token to '
+                f'less than the token grid of {grid[0]} x {grid[1]}; use a wider range, larger images or smaller strides'
+            )
+        return region
+
+    def _draw_integer(self, grid: tuple[int, int], stream: np.random.Generator) -> Region | None:
+        low, high = self.side_ratio
+        shorter, longer = min(grid), max(grid)
+        regions = []
+        for side in range(int(low * shorter), int(high * shorter) + 1):
+            other = math.floor(side * longer / shorter + 0.5)
+            if side >= 1 and (side, other) != (shorter, longer):
+                regions.append((side, other) if grid[0] <= grid[1] else (other, side))
+        return regions[stream.integers(len(regions))] if regions else None
+
+    def _draw_ratio(self, grid: tuple[int, int], stream: np.random.Generator) -> Region | None:
+        # Drawing from the part of the range that gives a region is the same as drawing again until one comes.
+        low = max(self.side_ratio[0], 1 / min(grid))
+        high = min(self.side_ratio[1], math.nextafter(1.0, 0.0))
+        if low > high:
+            return None
+        delta = stream.uniform(low, high)
+        # At least one token: floor(49 * (1 / 49)) is 0 in floating point.
+        rows, cols = (max(1, math.floor(delta * side)) for side in grid)
+        return rows, cols
+
+    def _mix(self, images: Tensor, motivation: Motivation, region: Region, streams: Streams) -> tuple[Tensor, Tensor]:
+        if self.placement == 'max_min':
+            return functional.max_min_mix(images, motivation.attention, region)
+        corner = tuple(
+            int(streams.local.integers(side - size + 1)) for side, size in zip(motivation.grid, region, strict=True)
+        )
+        corners = functional.cutmix_windows(corner, len(images), images.device)
+        mixed = functional.paste_windows(images, corners, corners, region, motivation.grid)
+        return mixed, functional.window_mask(corners, region, motivation.grid)
+
+    def _expected(self, motivation: Motivation, share: float) -> Tensor | None:
+        if motivation.logits is None:
+            return None
+        logits = motivation.logits.float()
+        if self.consistency == 'logits':
+            return functional.mix_pairs(logits, share).softmax(dim=1)
+        return functional.mix_pairs(logits.softmax(dim=1), share)
+
+    def extra_repr(self) -> str:
+        return (
+            f'side_ratio={self.side_ratio}, region_rule={self.region_rule!r}, placement={self.placement!r}, '
+            f'region_head={self.region_head!r}, consistency={self.consistency!r}'
+        )
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ValueError(f'{name} of SMMix has to be one of {choices}, but got {value!r}')
+    return value
+
+
+def _check_side_ratio(side_ratio: float | Sequence[float]) -> tuple[float, float]:
+    if isinstance(side_ratio, Real) and 0 < side_ratio < 1:
+        return float(side_ratio), float(side_ratio)
+    if isinstance(side_ratio, Sequence) and not isinstance(side_ratio, str) and len(side_ratio) == 2:
+        low, high = side_ratio
+        if 0 <= low <= high <= 1:
+            return float(low), float(high)
+    raise ValueError(
+        f'side_ratio of SMMix has to be a number in (0, 1) or a pair 0 <= low <= high <= 1, but got {side_ratio!r}'
+    )

@@ -1,0 +1,98 @@
+"""Where the draws of a step come from: never from the global random state.
+
+Two streams a step. *shared*, from (seed, step), is the same on every rank: it decides the method and the region size,
+so that no rank pays for an extra forward while the others wait. *local*, from (seed, step, rank), decides all else.
+A resumed run therefore draws what the uninterrupted one would have drawn.
+"""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from mmengine.dist import broadcast_object_list, get_rank, get_world_size
+from mmengine.logging import MessageHub
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The randomness of one step.
+
+    Attributes:
+        shared: Generator in the same state on every rank.
+        local: Generator of this rank.
+    """
+
+    shared: np.random.Generator
+    local: np.random.Generator
+
+
+class StepClock:
+    """Says which step of which run a batch belongs to.
+
+    Inside a run mmengine's message hub knows seed and iteration (one per micro-step). Outside one it knows nothing, or
+    what the last run left behind; therefore calls that see the same iteration are numbered, and a model trained by a
+    hand-written loop draws anew in each step all the same.
+    """
+
+    def __init__(self) -> None:
+        self._run: tuple[str, int] | None = None
+        self._seed = 0
+        self._iteration: int | None = None
+        self._repeats = 0
+
+    def tick(self) -> tuple[int, int, int]:
+        """``(seed, iteration, repeats)`` of this call; the seed is the run's, the same on every rank."""
+        hub = MessageHub.get_current_instance()
+        iteration = int(hub.get_info('iter', 0))
+        self._repeats = self._repeats + 1 if iteration == self._iteration else 0
+        self._iteration = iteration
+        run = (hub.instance_name, int(hub.get_info('seed', torch.initial_seed())))
+        if run != self._run:
+            self._run, self._seed = run, _seed_of_first_rank(run[1])
+        return self._seed, iteration, self._repeats
+
+
+def step_streams(seed: int, iteration: int, repeats: int = 0, rank: int = 0) -> Streams:
+    """The two streams of a step.
+
+    Args:
+        seed (int): The run's, at least 0.
+        iteration (int): Micro-step of the run, at least 0.
+        repeats (int): Number of earlier calls in the same iteration. Defaults to 0.
+        rank (int): Rank of the process. Defaults to 0.
+    """
+    key = [seed, iteration, repeats]
+    return Streams(shared=np.random.default_rng([*key, 0]), local=np.random.default_rng([*key, 1, rank]))
+
+
+@contextmanager
+def seeded_globals(stream: np.random.Generator) -> Iterator[None]:
+    """Seeds the global CPU generators from a stream and puts their states back afterwards.
+
+    For stock augmentations, which draw from those. Generators of other devices are left alone.
+    """
+    # Not torch.manual_seed: it would seed the generators of all devices too, and nothing would put those back.
+    torch_generator = torch.default_generator
+    states = random.getstate(), np.random.get_state(), torch_generator.get_state()
+    seeds = stream.integers(2**32, size=3).tolist()
+    random.seed(seeds[0])
+    np.random.seed(seeds[1])
+    torch_generator.manual_seed(seeds[2])
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch_generator.set_state(states[2])
+
+
+def _seed_of_first_rank(seed: int) -> int:
+    """mmengine's seed differs per rank under ``diff_rank_seed``; asked once a run, not once a step."""
+    if get_world_size() == 1:
+        return seed
+    seeds = [seed]
+    broadcast_object_list(seeds, src=0)
+    return seeds[0]

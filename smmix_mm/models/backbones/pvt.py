@@ -1,0 +1,368 @@
+"""Pyramid Vision Transformer, one backbone for classification, detection and segmentation.
+
+`Pyramid Vision Transformer: A Versatile Backbone for Dense Prediction without Convolutions
+<https://arxiv.org/abs/2102.12122>`_. Parameter names are those of the official release, so its weights load.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn.bricks import DropPath
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from mmpretrain.models.utils import resize_pos_embed
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from smmix_mm.models.initialization import init_transformer
+from smmix_mm.registry import MODELS
+
+# The official code leaves torch's default to the norms of the patch embeddings and after the spatial reduction.
+EPS = 1e-6
+PATCH_EPS = 1e-5
+
+NUM_STAGES = 4
+
+
+class PVTAttention(nn.Module):
+    """Attention whose keys and values come from a spatially reduced grid.
+
+    Args:
+        dims (int): Channels.
+        num_heads (int): Heads; divides ``dims``.
+        sr_ratio (int): Side of the squares of tokens that are merged into one key and value.
+        qkv_bias (bool): Bias of the query, key and value projections.
+        drop_rate (float): Dropout after the output projection.
+    """
+
+    def __init__(self, dims: int, num_heads: int, sr_ratio: int, qkv_bias: bool, drop_rate: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = nn.Linear(dims, dims, bias=qkv_bias)
+        self.kv = nn.Linear(dims, dims * 2, bias=qkv_bias)
+        self.proj = nn.Linear(dims, dims)
+        self.proj_drop = nn.Dropout(drop_rate)
+        self.sr_ratio = sr_ratio
+        if sr_ratio > 1:
+            self.sr = nn.Conv2d(dims, dims, sr_ratio, stride=sr_ratio)
+            self.norm = nn.LayerNorm(dims, eps=PATCH_EPS)
+
+    def split_heads(self, query: Tensor, key_value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``(B, N, C)`` and ``(B, M, 2C)`` to queries, keys and values ``(B, heads, N or M, C / heads)``."""
+        query = query.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        key, value = key_value.unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return query, key, value
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        reduced = x
+        if self.sr_ratio > 1:
+            reduced = self.sr(x.transpose(1, 2).unflatten(2, grid)).flatten(2).transpose(1, 2)
+            reduced = self.norm(reduced)
+        attended = F.scaled_dot_product_attention(*self.split_heads(self.q(x), self.kv(reduced)))
+        return self.proj_drop(self.proj(attended.transpose(1, 2).flatten(2)))
+
+
+class PVTMLP(nn.Module):
+    """The two-layer perceptron of a block, under the official names."""
+
+    def __init__(self, dims: int, hidden_dims: int, drop_rate: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dims, hidden_dims)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden_dims, dims)
+        self.drop = nn.Dropout(drop_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+
+
+class PVTBlock(nn.Module):
+    """Attention and perceptron, each behind a norm, each dropped per sample with ``drop_path_rate``."""
+
+    def __init__(
+        self,
+        dims: int,
+        num_heads: int,
+        mlp_ratio: float,
+        sr_ratio: int,
+        qkv_bias: bool,
+        drop_rate: float,
+        drop_path_rate: float,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dims, eps=EPS)
+        self.attn = PVTAttention(dims, num_heads, sr_ratio, qkv_bias, drop_rate)
+        self.norm2 = nn.LayerNorm(dims, eps=EPS)
+        self.mlp = PVTMLP(dims, int(dims * mlp_ratio), drop_rate)
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x), grid))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class PVTPatchEmbed(nn.Module):
+    """Projects squares of pixels, or of the last stage's tokens, to tokens."""
+
+    def __init__(self, in_channels: int, dims: int, stride: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, dims, stride, stride=stride)
+        self.norm = nn.LayerNorm(dims, eps=PATCH_EPS)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        x = self.proj(x)
+        grid = (x.shape[2], x.shape[3])
+        return self.norm(x.flatten(2).transpose(1, 2)), grid
+
+
+@MODELS.register_module()
+class PVT(BaseModule):
+    """Pyramid Vision Transformer.
+
+    Takes images of any size that gives every stage at least one token and every spatial reduction a whole square:
+    position embeddings are interpolated bilinearly, pixels beyond the last whole patch are left out, both as in the
+    official code. A checkpoint of another input size loads, its position embeddings resized.
+
+    Args:
+        arch (str | dict): ``'tiny'``, ``'small'``, ``'medium'``, ``'large'``, or a dict of lists of four,
+            ``embed_dims, num_heads, mlp_ratios, depths, sr_ratios`` and optionally ``strides`` of the patch embeddings
+            (default ``[4, 2, 2, 2]``; smaller ones keep a useful last grid on small images). Defaults to ``'tiny'``.
+        img_size (int | tuple[int, int]): Height and width the position embeddings are made for. Defaults to 224.
+        in_channels (int): Channels of the images. Defaults to 3.
+        out_type (str): ``'cls_token'`` returns a tuple of one tensor ``(B, C)``, the class token after the final
+            norm; ``'featmap'`` returns the maps ``(B, C_i, h_i, w_i)`` of the stages in ``out_indices``, without class
+            token and final norm, which are then not built, and dropped from a checkpoint. Defaults to ``'cls_token'``.
+        out_indices (Sequence[int], optional): Stages whose maps ``'featmap'`` returns. Defaults to all four.
+        qkv_bias (bool): Bias of the query, key and value projections. Defaults to True.
+        drop_rate (float): Dropout after position embeddings and inside the blocks, in [0, 1). Defaults to 0.
+        drop_path_rate (float): Stochastic depth of the last block, in [0, 1); it rises linearly from 0 in the first.
+            Defaults to 0.
+        frozen_stages (int): Number of stages, from the first, that are not trained and stay in evaluation mode; -1
+            and 0 freeze none. Defaults to -1.
+        with_cp (bool): Gradient checkpointing: recompute each block in the backward pass to save memory. Defaults to
+            False.
+        init_cfg (dict, optional): Without it, the published initialisation. Defaults to None.
+
+    Raises:
+        ValueError: If a setting is outside its range.
+    """
+
+    arch_zoo = {
+        name: dict(
+            embed_dims=[64, 128, 320, 512],
+            num_heads=[1, 2, 5, 8],
+            mlp_ratios=[8, 8, 4, 4],
+            depths=depths,
+            sr_ratios=[8, 4, 2, 1],
+            strides=[4, 2, 2, 2],
+        )
+        for name, depths in dict(
+            tiny=[2, 2, 2, 2], small=[3, 4, 6, 3], medium=[3, 4, 18, 3], large=[3, 8, 27, 3]
+        ).items()
+    }
+
+    def __init__(
+        self,
+        arch: str | Mapping[str, Sequence[int]] = 'tiny',
+        img_size: int | tuple[int, int] = 224,
+        in_channels: int = 3,
+        out_type: str = 'cls_token',
+        out_indices: Sequence[int] | None = None,
+        qkv_bias: bool = True,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        settings = _parse_arch(arch, self.arch_zoo)
+        if out_type not in ('cls_token', 'featmap'):
+            raise ValueError(f"out_type of PVT has to be 'cls_token' or 'featmap', but got {out_type!r}")
+        if out_type == 'cls_token' and out_indices is not None:
+            raise ValueError(f"out_indices={out_indices} of PVT needs out_type='featmap'")
+        if out_type == 'cls_token' and settings['sr_ratios'][-1] != 1:
+            raise ValueError(
+                f"out_type='cls_token' of PVT needs sr_ratios that end in 1, because a class token cannot be spatially "
+                f'reduced, but got {settings["sr_ratios"]}'
+            )
+        out_indices = tuple(range(NUM_STAGES)) if out_indices is None else tuple(out_indices)
+        if not out_indices or not set(out_indices) <= set(range(NUM_STAGES)):
+            raise ValueError(f'out_indices of PVT have to be between 0 and {NUM_STAGES - 1}, but got {out_indices}')
+        if not -1 <= frozen_stages <= NUM_STAGES:
+            raise ValueError(f'frozen_stages of PVT has to be between -1 and {NUM_STAGES}, but got {frozen_stages}')
+
+        self.embed_dims = settings['embed_dims']
+        self.strides = settings['strides']
+        self.out_type = out_type
+        self.out_indices = out_indices
+        self.frozen_stages = frozen_stages
+        self.with_cp = with_cp
+        self.pos_drop = nn.Dropout(drop_rate)
+        img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        self.pos_grids = self.grids(img_size)
+
+        # Plain numbers: torch.compile stumbles over mmcv's DropPath when it holds a NumPy or tensor scalar.
+        drop_paths = iter(torch.linspace(0, drop_path_rate, sum(settings['depths'])).tolist())
+        for stage, dims in enumerate(self.embed_dims):
+            previous_dims = self.embed_dims[stage - 1] if stage else in_channels
+            blocks = nn.ModuleList(
+                PVTBlock(
+                    dims,
+                    settings['num_heads'][stage],
+                    settings['mlp_ratios'][stage],
+                    settings['sr_ratios'][stage],
+                    qkv_bias,
+                    drop_rate,
+                    next(drop_paths),
+                )
+                for _ in range(settings['depths'][stage])
+            )
+            rows, cols = self.pos_grids[stage]
+            num_tokens = rows * cols + int(self._has_cls_token(stage))
+            setattr(self, f'patch_embed{stage + 1}', PVTPatchEmbed(previous_dims, dims, self.strides[stage]))
+            setattr(self, f'pos_embed{stage + 1}', nn.Parameter(torch.zeros(1, num_tokens, dims)))
+            setattr(self, f'block{stage + 1}', blocks)
+        if out_type == 'cls_token':
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims[-1]))
+            self.norm = nn.LayerNorm(self.embed_dims[-1], eps=EPS)
+        self._register_load_state_dict_pre_hook(self._fit_checkpoint)
+        self._freeze_stages()
+
+    def init_weights(self) -> None:
+        """Published initialisation first, then whatever ``init_cfg`` says."""
+        if not self.is_init:
+            init_transformer(self)
+        super().init_weights()
+
+    def grids(self, img_size: tuple[int, int]) -> list[tuple[int, int]]:
+        """Token grids ``(h, w)`` of the four stages for images of a size.
+
+        Raises:
+            ValueError: If a stage would have no token.
+        """
+        grids = []
+        rows, cols = img_size
+        for stride in self.strides:
+            rows, cols = rows // stride, cols // stride
+            grids.append((rows, cols))
+        if not (rows and cols):
+            smallest = torch.tensor(self.strides).prod().item()
+            raise ValueError(
+                f'images have to measure at least {smallest} x {smallest} pixels for a PVT with strides {self.strides}, '
+                f'but got {img_size[0]} x {img_size[1]}'
+            )
+        return grids
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Runs the backbone.
+
+        Args:
+            images (Tensor): ``(B, in_channels, H, W)``.
+
+        Returns:
+            tuple[Tensor, ...]: See ``out_type``.
+        """
+        self.grids(images.shape[-2:])
+        maps = []
+        x = images
+        for stage in range(NUM_STAGES):
+            x, grid = getattr(self, f'patch_embed{stage + 1}')(x)
+            if self._has_cls_token(stage):
+                x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+            x = self.pos_drop(x + self._pos_embed(stage, grid))
+            for block in getattr(self, f'block{stage + 1}'):
+                x = self._run_block(block, x, grid)
+            if not self._has_cls_token(stage):
+                # As seen by convolutions: the next patch embedding and the necks of dense tasks.
+                x = x.transpose(1, 2).unflatten(2, grid).contiguous()
+                maps.append(x)
+        if self.out_type == 'cls_token':
+            return (self.norm(x)[:, 0],)
+        return tuple(maps[index] for index in self.out_indices)
+
+    def train(self, mode: bool = True) -> 'PVT':
+        super().train(mode)
+        for module in self._frozen_modules():
+            module.eval()
+        return self
+
+    def _run_block(self, block: PVTBlock, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        if self.with_cp and x.requires_grad:
+            return checkpoint(block, x, grid, use_reentrant=False)
+        return block(x, grid)
+
+    def _has_cls_token(self, stage: int) -> bool:
+        return self.out_type == 'cls_token' and stage == NUM_STAGES - 1
+
+    def _pos_embed(self, stage: int, grid: tuple[int, int]) -> Tensor:
+        return resize_pos_embed(
+            getattr(self, f'pos_embed{stage + 1}'),
+            self.pos_grids[stage],
+            grid,
+            mode='bilinear',
+            num_extra_tokens=int(self._has_cls_token(stage)),
+        )
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        frozen = [
+            getattr(self, f'{part}{stage + 1}')
+            for stage in range(max(self.frozen_stages, 0))
+            for part in ('patch_embed', 'block')
+        ]
+        if self.frozen_stages == NUM_STAGES and self.out_type == 'cls_token':
+            frozen.append(self.norm)
+        return frozen
+
+    def _freeze_stages(self) -> None:
+        for module in self._frozen_modules():
+            module.requires_grad_(False).eval()
+        for stage in range(max(self.frozen_stages, 0)):
+            getattr(self, f'pos_embed{stage + 1}').requires_grad_(False)
+        if self.frozen_stages == NUM_STAGES and self.out_type == 'cls_token':
+            self.cls_token.requires_grad_(False)
+
+    def _fit_checkpoint(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
+        """Drops what this ``out_type`` does not build and resizes position embeddings of another input size."""
+        if self.out_type == 'featmap':
+            for name in ('cls_token', 'norm.weight', 'norm.bias'):
+                state_dict.pop(prefix + name, None)
+        for stage, grid in enumerate(self.pos_grids):
+            name = f'{prefix}pos_embed{stage + 1}'
+            if name not in state_dict:
+                continue
+            found = state_dict[name]
+            wanted = getattr(self, f'pos_embed{stage + 1}')
+            num_extra_tokens = int(self._has_cls_token(stage))
+            if stage == NUM_STAGES - 1 and not num_extra_tokens and _is_square(found.shape[1] - 1):
+                found = found[:, 1:]
+            # Only square grids can be told from the number of their tokens; others fail to load, with both shapes.
+            side = int((found.shape[1] - num_extra_tokens) ** 0.5)
+            if found.shape != wanted.shape and _is_square(found.shape[1] - num_extra_tokens):
+                print_log(f'{name}: resized from a grid of {side} x {side} to {grid[0]} x {grid[1]}', logger='current')
+                found = resize_pos_embed(found, (side, side), grid, 'bilinear', num_extra_tokens)
+            state_dict[name] = found
+
+
+def _is_square(number: int) -> bool:
+    return number > 0 and int(number**0.5) ** 2 == number
+
+
+def _parse_arch(
+    arch: str | Mapping[str, Sequence[int]], zoo: Mapping[str, Mapping[str, Sequence[int]]]
+) -> dict[str, list]:
+    if isinstance(arch, str):
+        if arch not in zoo:
+            raise ValueError(f'arch of PVT has to be one of {sorted(zoo)} or a dict, but got {arch!r}')
+        arch = zoo[arch]
+    settings = {'strides': [4, 2, 2, 2], **arch}
+    if set(settings) != set(zoo['tiny']):
+        raise ValueError(f'arch of PVT needs the keys {sorted(zoo["tiny"])}, but got {sorted(arch)}')
+    for key, values in settings.items():
+        if len(values) != NUM_STAGES or any(value <= 0 for value in values):
+            raise ValueError(f'{key} of a PVT arch has to be {NUM_STAGES} positive numbers, but got {values}')
+    for dims, heads in zip(settings['embed_dims'], settings['num_heads'], strict=True):
+        if dims % heads:
+            raise ValueError(f'embed_dims of a PVT arch have to be multiples of num_heads, but got {dims} and {heads}')
+    return {key: list(values) for key, values in settings.items()}

@@ -1,0 +1,3 @@
+from .mixing_classifier import MixingClassifier
+
+__all__ = ['MixingClassifier']

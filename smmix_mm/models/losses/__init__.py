@@ -1,0 +1,3 @@
+from .smmix_loss import SMMixLoss
+
+__all__ = ['SMMixLoss']

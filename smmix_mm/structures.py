@@ -1,0 +1,66 @@
+"""What travels between the rooms: from backbone to mixing to loss."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+# The stock head's loss of logits (B, classes) under soft targets (B, classes): a scalar.
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+# Logits (B, classes) of mean tokens (B, C).
+RegionClassifier = Callable[[Tensor], Tensor]
+
+
+@dataclass
+class Features:
+    """What one run of a backbone gives, read through the adapter of its family.
+
+    Attributes:
+        feats: Exactly what the backbone returned, for the stock neck and head.
+        tokens: Final normalised image tokens ``(B, h * w, C)``, without extra tokens, in row-major order.
+        grid: Token grid ``(h, w)`` of the last block.
+        attention: Image attention score of the last block ``(B, h, w)``, see
+            :func:`smmix_mm.functional.image_attention`; None unless it was asked for.
+    """
+
+    feats: tuple[Tensor, ...]
+    tokens: Tensor
+    grid: tuple[int, int]
+    attention: Tensor | None = None
+
+
+@dataclass
+class Motivation:
+    """What the unmixed images tell a method before it mixes them.
+
+    Attributes:
+        grid: Token grid ``(h, w)`` of the model under training.
+        attention: Image attention score ``(B, h, w)``; None unless it was asked for.
+        logits: ``(B, classes)``; None unless they were asked for.
+    """
+
+    grid: tuple[int, int]
+    attention: Tensor | None = None
+    logits: Tensor | None = None
+
+
+@dataclass
+class MixedBatch:
+    """A mixed batch and what its method's losses need: the only thing that travels from mixing to loss.
+
+    Attributes:
+        images: ``(B, C, H, W)``.
+        targets: Soft labels ``(B, classes)`` of the whole images.
+        source_mask: ``(B, h, w)`` bool, True where source tokens were pasted.
+        source_targets: Labels ``(B, classes)`` of what was pasted.
+        target_targets: Labels ``(B, classes)`` of what it was pasted into.
+        expected: Probabilities ``(B, classes)`` that the prediction of the mixed image should be consistent with.
+    """
+
+    images: Tensor
+    targets: Tensor
+    source_mask: Tensor | None = None
+    source_targets: Tensor | None = None
+    target_targets: Tensor | None = None
+    expected: Tensor | None = None

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Builds the environment that `make demo` and `make test` run in.
+# Usage: tools/setup_env.sh VENV    (PYTHON names the interpreter; default: the first of python3, python3.12 .. 3.10 that fits)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=${1:?usage: tools/setup_env.sh VENV}
+
+say() { printf '\n== %s\n' "$*"; }
+fail() { printf '\nERROR: %s\n' "$*" >&2; exit 1; }
+fits() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
+requirement() { grep -E "^$1[<>=]" requirements.txt; }
+
+find_python() {
+  for candidate in ${PYTHON:-python3 python3.12 python3.11 python3.10}; do
+    if fits "$candidate"; then echo "$candidate"; return; fi
+  done
+  fail "no Python 3.10, 3.11 or 3.12 found (tried: ${PYTHON:-python3 python3.12 python3.11 python3.10});" \
+    "install one, or name it: make PYTHON=/path/to/python3.11 ..."
+}
+
+# One line per compiled file instead of minutes of silence; the whole output goes to a log.
+build_mmcv() {
+  local log=$venv/mmcv-build.log
+  if ! "$venv/bin/python" -m pip install -v --no-build-isolation --no-deps "$@" "$(requirement onedl-mmcv)" 2>&1 |
+    tee "$log" | { grep --line-buffered -oE '^ *\[[0-9]+/[0-9]+\]' || true; } | sed -u 's/^ */   mmcv ops /'; then
+    tail -n 30 "$log" >&2
+    fail "mmcv did not build; the whole output is in $log"
+  fi
+}
+
+ops_work() {
+  "$venv/bin/python" - <<'PY'
+import torch
+from mmcv.ops import nms, roi_align
+
+boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, 3.9], [8.0, 8.0, 9.0, 9.0]])
+assert nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)[1].tolist() == [0, 2]
+assert roi_align(torch.ones(1, 1, 8, 8), torch.tensor([[0.0, 1, 1, 5, 5]]), (2, 2)).eq(1).all()
+PY
+}
+
+command -v c++ >/dev/null || command -v g++ >/dev/null ||
+  fail "no C++ compiler found, which mmcv's ops need; on Debian and Ubuntu: apt-get install g++"
+python=$(find_python)
+
+if [ ! -x "$venv/bin/python" ]; then
+  say "Creating $venv with $("$python" --version)"
+  "$python" -m venv "$venv" ||
+    fail "the venv module of $python does not work; on Debian and Ubuntu: apt-get install python3-venv"
+fi
+pip() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
+
+say "Installing build tools, torch and torchvision (several GB on Linux, unless they are cached)"
+pip --upgrade pip
+pip 'setuptools<81' wheel ninja psutil
+pip "$(requirement torch)" "$(requirement torchvision)"
+
+say "Installing mmcv with its compiled ops (about 10 minutes on two cores, once; then pip's cache has it)"
+build_mmcv
+if ! ops_work 2>"$venv/mmcv-check.log"; then
+  # pip's cached wheel does not know which torch it was built for.
+  say "The ops do not work with this torch; building mmcv afresh"
+  build_mmcv --force-reinstall --no-cache-dir
+fi
+
+say "Installing the other packages and smmix_mm"
+pip --no-build-isolation -r requirements.txt
+pip --no-build-isolation --no-deps --editable .
+
+say "Verifying mmcv's compiled ops"
+ops_work || fail "mmcv's compiled ops do not work. See $venv/mmcv-build.log for why they were not built; make sure that" \
+  "the C++ compiler works and that Python's headers are there (Debian and Ubuntu: apt-get install g++ python3-dev)," \
+  "then: rm -rf $venv and run make again"
+"$venv/bin/python" -m pip list --disable-pip-version-check 2>/dev/null | grep -E '^(torch|torchvision|onedl|mm|numpy) ?' || true
