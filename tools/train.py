@@ -1,15 +1,15 @@
-"""Trains a model from a config: mmpretrain, mmdet and mmseg configs alike, by their ``default_scope``."""
+"""Trains a model from a config: mmpretrain's, mmdet's and mmseg's alike, by its ``default_scope``."""
 
 import argparse
+import os
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 from smmix_mm.datasets.layout import check_data_layout
-from smmix_mm.engine.config import enable_amp, enable_auto_scale_lr, set_work_dir
-from smmix_mm.engine.checkpoint import check_checkpoint
+from smmix_mm.engine import check_fit, read_weights
 
 
 def parse_args() -> argparse.Namespace:
@@ -20,19 +20,64 @@ def parse_args() -> argparse.Namespace:
         '--resume',
         nargs='?',
         const='auto',
-        help='go on from a checkpoint; without a path, from the latest one in the work directory',
+        help='go on from this checkpoint; without a path, from the latest one in the work directory',
     )
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
     parser.add_argument(
-        '--auto-scale-lr', action='store_true', help="scale the learning rate by the batch size over the recipe's"
+        '--auto-scale-lr', action='store_true', help='scale the learning rate by the batch size over the one it is for'
     )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key=value ...')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    # torchrun of torch < 2.0 passes it with a hyphen less; it is read from the environment in any case.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def apply_args(cfg: Config, args: argparse.Namespace) -> None:
+    """Writes the command line into the config, ``--cfg-options`` last."""
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.auto_scale_lr:
+        if not cfg.get('auto_scale_lr', {}).get('base_batch_size'):
+            raise ValueError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {args.config} does not set')
+        cfg.auto_scale_lr.enable = True
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+
+
+def check_start(cfg: Config, runner: Runner) -> None:
+    """Refuses a checkpoint that cannot be read or is of another architecture.
+
+    Weights to go on from have to fit entirely, weights to start from may bring another classifier.
+    """
+    path = cfg.get('load_from')
+    if cfg.get('resume') and path is None:
+        path = find_latest_checkpoint(cfg.work_dir)
+    if path is None or '://' in path:
+        return
+    may_differ = () if cfg.get('resume') else ('head.', 'region_head.')
+    check_fit(runner.model, read_weights(path), path, may_differ)
 
 
 def main() -> None:
     args = parse_args()
+    cfg = Config.fromfile(args.config)
+    apply_args(cfg, args)
+    check_data_layout(cfg, ('train_dataloader', 'val_dataloader'))
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    check_start(cfg, runner)
+    runner.train()
+
+
+if __name__ == '__main__':
+    main()

@@ -8,5 +8,6 @@ model = dict(
             dict(type='mmpretrain.CutMix', alpha=1.0),
         ],
         probs=[0.5, 0.5],
+        same_on_all_ranks=True,
     )
 )

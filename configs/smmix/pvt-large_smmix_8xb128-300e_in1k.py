@@ -12,9 +12,11 @@ model = dict(
                 placement='max_min',
                 region_head='separate',
                 consistency='logits',
+                motivation_autocast=True,
                 loss=dict(type='smmix_mm.SMMixLoss', cls_weight=1.0, fine_weight=1.0, con_weight=1.0),
             ),
         ],
         probs=[0.5, 0.5],
+        same_on_all_ranks=True,
     )
 )

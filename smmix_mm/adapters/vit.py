@@ -36,14 +36,14 @@ class VisionTransformerAdapter(Adapter):
             )
         if not backbone.final_norm and backbone.out_type != 'avg_featmap':
             raise ValueError(
-                f'final_norm=False of VisionTransformer with out_type={backbone.out_type!r} leaves no normalised tokens '
-                f'to classify regions by; set final_norm=True'
+                f'final_norm=False of VisionTransformer with out_type={backbone.out_type!r} leaves no normalised '
+                f'tokens to classify regions by; set final_norm=True'
             )
         last_attention = backbone.layers[-1].attn
         if not isinstance(last_attention, MultiheadAttention):
             raise ValueError(
-                f'the attention of {type(backbone).__name__} is {type(last_attention).__name__}, but this adapter reads '
-                f'MultiheadAttention only'
+                f'the attention of {type(backbone).__name__} is {type(last_attention).__name__}, but this adapter '
+                f'reads MultiheadAttention only'
             )
         self.embed_dims = backbone.embed_dims
         self._patches = Tap(backbone.patch_embed)

@@ -15,7 +15,7 @@ from smmix_mm.registry import DATASETS
 
 from .scenes import NUM_CLASSES, SPLITS, draw_scene, load_split
 
-DEFAULT_SIZES = {'train': 12000, 'val': 2000}
+DEFAULT_SIZES = {'train': 8000, 'val': 2000}
 
 MANIFEST = 'manifest.json'
 # Written with every folder; another version is made anew.
@@ -32,7 +32,7 @@ class DigitScenes(CustomDataset):
     Args:
         data_root (str): Folder of the dataset. Defaults to ``'data/digit_scenes'``.
         split (str): ``'train'`` or ``'val'``; no original digit is in both. Defaults to ``'train'``.
-        sizes (dict[str, int], optional): Number of pictures of each split. Defaults to 12 000 and 2 000.
+        sizes (dict[str, int], optional): Number of pictures of each split. Defaults to 8 000 and 2 000.
         seed (int): Seed of the pictures; the same seed gives the same bytes. Defaults to 0.
         **kwargs: As in mmpretrain's ``CustomDataset``.
 

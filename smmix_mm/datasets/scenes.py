@@ -9,8 +9,6 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 NUM_CLASSES = 10
 SPLITS = ('train', 'val')
@@ -39,15 +37,17 @@ class SceneStyle:
         max_angle: Largest turn of a digit in degrees, either way.
         fragments: Smallest and largest number of fragments of other digits.
         fragment_sizes: Smallest and largest side of the digits that fragments are cut from.
+        fragment_light: How bright fragments are beside the digit.
         noise: Standard deviation of the noise, of 255.
     """
 
     size: int = 64
     digit_sizes: tuple[int, int] = (24, 40)
-    max_angle: float = 15.0
-    fragments: tuple[int, int] = (1, 4)
-    fragment_sizes: tuple[int, int] = (12, 24)
-    noise: float = 8.0
+    max_angle: float = 12.0
+    fragments: tuple[int, int] = (1, 3)
+    fragment_sizes: tuple[int, int] = (12, 20)
+    fragment_light: float = 0.6
+    noise: float = 6.0
 
 
 @lru_cache
@@ -57,6 +57,10 @@ def load_split(split: str) -> DigitSet:
     Args:
         split (str): ``'train'`` (four fifths) or ``'val'``, stratified by class.
     """
+    # Imported here, because whoever reads ImageNet has no need of scikit-learn.
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     digits = load_digits()
     glyphs = (digits.images / 16).astype(np.float32)
     indices = train_test_split(np.arange(len(glyphs)), test_size=0.2, random_state=0, stratify=digits.target)
@@ -79,7 +83,7 @@ def draw_scene(digits: DigitSet, seed: list[int], style: SceneStyle = SceneStyle
     canvas = _draw_background(rng, style)
     for _ in range(rng.integers(style.fragments[0], style.fragments[1] + 1)):
         glyph = _cut_fragment(digits.glyphs[rng.integers(len(digits.glyphs))], rng)
-        _blend(canvas, _place(glyph, style.fragment_sizes, rng, style), _draw_colour(rng))
+        _blend(canvas, _place(glyph, style.fragment_sizes, rng, style), style.fragment_light * _draw_colour(rng))
     index = rng.integers(len(digits.glyphs))
     _blend(canvas, _place(digits.glyphs[index], style.digit_sizes, rng, style), _draw_colour(rng))
     canvas += style.noise * rng.standard_normal(canvas.shape, dtype=np.float32)
@@ -88,13 +92,13 @@ def draw_scene(digits: DigitSet, seed: list[int], style: SceneStyle = SceneStyle
 
 def _draw_background(rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
     """A smooth dark colour field, ``(size, size, 3)`` float32."""
-    corners = rng.uniform(0, 90, 3) + rng.uniform(-30, 30, (3, 3, 3))
+    corners = rng.uniform(0, 70, 3) + rng.uniform(-20, 20, (3, 3, 3))
     return cv2.resize(corners.astype(np.float32), (style.size, style.size), interpolation=cv2.INTER_CUBIC)
 
 
 def _draw_colour(rng: np.random.Generator) -> np.ndarray:
     """A bright colour of any hue."""
-    colour = rng.uniform(100, 255, 3)
+    colour = rng.uniform(140, 255, 3)
     colour[rng.integers(3)] = 255
     return colour.astype(np.float32)
 
@@ -120,7 +124,7 @@ def _place(glyph: np.ndarray, sizes: tuple[int, int], rng: np.random.Generator, 
     matrix[:, 2] += centre - middle
     ink = cv2.warpAffine(glyph, matrix, (style.size, style.size), flags=cv2.INTER_CUBIC)
     # Thin strokes are grey in the originals; here they have to stand out from the clutter.
-    return (1.5 * ink).clip(0, 1)
+    return (2 * ink).clip(0, 1)
 
 
 def _blend(canvas: np.ndarray, ink: np.ndarray, colour: np.ndarray) -> None:

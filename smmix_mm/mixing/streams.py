@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from mmengine.dist import broadcast_object_list, get_rank, get_world_size
+from mmengine.dist import broadcast_object_list, get_world_size
 from mmengine.logging import MessageHub
 
 

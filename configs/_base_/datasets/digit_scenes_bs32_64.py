@@ -4,15 +4,14 @@ data_root = 'data/digit_scenes'
 
 data_preprocessor = dict(
     num_classes=10,
-    mean=[127.5, 127.5, 127.5],
-    std=[64.0, 64.0, 64.0],
+    mean=[58.5, 58.5, 58.5],
+    std=[60.0, 60.0, 60.0],
     to_rgb=True,
 )
 
+# Digits must not be flipped, and they stand anywhere already: no augmentation but the mixing.
 train_pipeline = [
     dict(type='smmix_mm.LoadImage', imdecode_backend='cv2'),
-    # Digits must not be flipped.
-    dict(type='mmpretrain.RandomCrop', crop_size=64, padding=4, padding_mode='reflect'),
     dict(type='mmpretrain.PackInputs'),
 ]
 

@@ -1,4 +1,4 @@
-# PVT-L on ImageNet-1k, all but the mixing: the released SMMix code; what it does not show of this size is official PVT's.
+# PVT-L on ImageNet-1k, all but the mixing: the released SMMix code, and official PVT where it does not show this size.
 _base_ = [
     '../models/pvt-large.py',
     '../datasets/imagenet_bs128_224.py',
@@ -7,4 +7,4 @@ _base_ = [
 ]
 
 # Official PVT clips the gradients of its two larger sizes.
-optim_wrapper = dict(clip_grad=dict(max_norm=1.0))
+optim_wrapper = dict(clip_grad=dict(_delete_=True, max_norm=1.0))

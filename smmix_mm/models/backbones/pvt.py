@@ -4,6 +4,7 @@
 <https://arxiv.org/abs/2102.12122>`_. Parameter names are those of the official release, so its weights load.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -248,9 +249,9 @@ class PVT(BaseModule):
             rows, cols = rows // stride, cols // stride
             grids.append((rows, cols))
         if not (rows and cols):
-            smallest = torch.tensor(self.strides).prod().item()
+            smallest = math.prod(self.strides)
             raise ValueError(
-                f'images have to measure at least {smallest} x {smallest} pixels for a PVT with strides {self.strides}, '
+                f'images have to measure at least {smallest} x {smallest} pixels for strides {self.strides} of PVT, '
                 f'but got {img_size[0]} x {img_size[1]}'
             )
         return grids

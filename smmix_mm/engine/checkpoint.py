@@ -1,0 +1,203 @@
+"""Reading checkpoints without executing what is pickled in them, and telling whether they fit."""
+
+import os
+import pickle
+import tempfile
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from mmengine.model import is_model_wrapper
+from torch import Tensor, nn
+
+# All that tensors, containers and numbers need. Everything else in the file is skipped.
+_ADMITTED = {
+    ('collections', 'OrderedDict'),
+    ('torch', 'Size'),
+    ('torch', 'device'),
+    ('torch._utils', '_rebuild_tensor'),
+    ('torch._utils', '_rebuild_tensor_v2'),
+    ('torch._utils', '_rebuild_parameter'),
+    ('torch.storage', 'UntypedStorage'),
+}
+_ADMITTED_STORAGES = {
+    f'{dtype}Storage'
+    for dtype in ('Double', 'Float', 'Half', 'BFloat16', 'Long', 'Int', 'Short', 'Char', 'Byte', 'Bool')
+}
+
+
+class _Skipped:
+    """Stands for an object of a class that is not admitted; takes whatever the pickle does to it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, item: Any) -> None:
+        pass
+
+    def extend(self, items: Any) -> None:
+        pass
+
+    def add(self, item: Any) -> None:
+        pass
+
+    def __call__(self, *args: Any, **kwargs: Any) -> '_Skipped':
+        return self
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class _RestrictedUnpickler(pickle.Unpickler):
+    """Builds tensors, containers and numbers; imports and calls nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        is_storage = module == 'torch' and name in _ADMITTED_STORAGES
+        is_dtype = module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype)
+        if is_storage or is_dtype or (module, name) in _ADMITTED:
+            return super().find_class(module, name)
+        return _Skipped
+
+
+def _load(file: Any, **kwargs: Any) -> Any:
+    return _RestrictedUnpickler(file, **kwargs).load()
+
+
+# torch.load asks for a module with these two names. Its own `weights_only` mode refuses whole files because of one
+# argparse.Namespace, and torch 2.1 has no list of exceptions.
+_restricted_pickle = SimpleNamespace(Unpickler=_RestrictedUnpickler, load=_load, __name__='restricted_pickle')
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Reads a checkpoint onto the CPU without executing anything that is pickled in it.
+
+    Args:
+        path (str | Path): A file of ``torch.save``, in its present or its former format.
+
+    Returns:
+        dict[str, Any]: Its content. Objects other than tensors, containers, numbers and strings, such as the
+        ``argparse.Namespace`` in authors' checkpoints, are placeholders without content.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is truncated or no checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'there is no checkpoint {path}')
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith('/constants.pkl') for name in archive.namelist()):
+                raise ValueError(f'{path} is a TorchScript program, not a checkpoint')
+    try:
+        content = torch.load(path, map_location='cpu', pickle_module=_restricted_pickle, weights_only=False)
+    except Exception as error:
+        raise ValueError(
+            f'{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint; it is truncated, or something else: '
+            f'{error}'
+        ) from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f'{path} has to hold a dict, but holds a {type(content).__name__}')
+    return dict(content)
+
+
+def read_weights(path: str | Path) -> 'OrderedDict[str, Tensor]':
+    """The weights in a checkpoint, bare or under ``state_dict`` or ``model``.
+
+    Args:
+        path (str | Path): As in :func:`read_checkpoint`.
+
+    Returns:
+        OrderedDict[str, Tensor]: By name, without a ``module.`` that a parallel wrapper left behind.
+
+    Raises:
+        FileNotFoundError, ValueError: As :func:`read_checkpoint`, and if the file holds no weights.
+    """
+    content = read_checkpoint(path)
+    for key in ('state_dict', 'model'):
+        if isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    weights = OrderedDict(
+        (name.removeprefix('module.'), value.detach()) for name, value in content.items() if isinstance(value, Tensor)
+    )
+    if not weights:
+        raise ValueError(
+            f'{path} holds no weights, neither bare nor under state_dict or model; keys: {list(content)[:10]}'
+        )
+    return weights
+
+
+def check_fit(
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    source: str,
+    may_differ: Iterable[str] = ('region_head.',),
+    resizable: bool = True,
+) -> None:
+    """Refuses weights of another architecture, which mmengine would load as far as they fit and only log the rest.
+
+    Args:
+        model (nn.Module): What the weights are for, in a parallel wrapper or not.
+        weights (Mapping[str, Tensor]): By name.
+        source (str): Named in the error, such as the file.
+        may_differ (Iterable[str]): Beginnings of names that may be missing, left over, or of another shape. Defaults to
+            the region classifier, which only training uses.
+        resizable (bool): Whether position embeddings may be of another input size, to which the backbones resize them
+            when they load. Defaults to True.
+
+    Raises:
+        ValueError: With the names and shapes that differ.
+    """
+    allowed = tuple(may_differ)
+    model = model.module if is_model_wrapper(model) else model
+    wanted = model.state_dict()
+    missing = [name for name in wanted if name not in weights and not name.startswith(allowed)]
+    unexpected = [name for name in weights if name not in wanted and not name.startswith(allowed)]
+    reshaped = [
+        f'{name}: {tuple(weights[name].shape)}, needed {tuple(wanted[name].shape)}'
+        for name in wanted
+        if name in weights
+        and weights[name].shape != wanted[name].shape
+        and not name.startswith(allowed)
+        and not (resizable and 'pos_embed' in name and weights[name].shape[-1] == wanted[name].shape[-1])
+    ]
+    differences = [
+        f'{title} ({len(names)}): {", ".join(names[:8])}{" ..." if len(names) > 8 else ""}'
+        for title, names in (('missing', missing), ('not of this model', unexpected), ('of another shape', reshaped))
+        if names
+    ]
+    if differences:
+        raise ValueError(f'{source} does not fit {type(model).__name__}:\n  ' + '\n  '.join(differences))
+
+
+def write_weights(path: str | Path, weights: Mapping[str, Tensor]) -> None:
+    """Writes weights under ``state_dict``, as mmengine reads them; a crash leaves no half-written file behind.
+
+    Args:
+        path (str | Path): Replaced if it exists. Missing folders are made.
+        weights (Mapping[str, Tensor]): By name.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Clones: a view would drag its whole storage into the file.
+    content = {'meta': {}, 'state_dict': OrderedDict((name, value.clone()) for name, value in weights.items())}
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f'.{path.name}-', delete=False) as file:
+        try:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            Path(file.name).unlink()
+            raise
+    Path(file.name).replace(path)

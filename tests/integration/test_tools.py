@@ -1,0 +1,170 @@
+"""The command-line tools as real processes on real files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = 'configs/smmix/pvt-mini_smmix_1xb32-8e_digit-scenes.py'
+DEIT = 'configs/smmix/deit-tiny_smmix_8xb128-300e_in1k.py'
+
+
+def run(tool: str, *args: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
+    done = subprocess.run(
+        [sys.executable, ROOT / 'tools' / tool, *map(str, args)],
+        cwd=ROOT,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    if check:
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+def small_demo(folder: Path) -> list[str]:
+    """Options that make the demo config a matter of seconds."""
+    return [
+        '--cfg-options',
+        *(
+            f'{loader}.dataset.{key}={value}'
+            for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader')
+            for key, value in (('data_root', folder / 'data'), ('sizes.train', 96), ('sizes.val', 20))
+        ),
+        'train_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False',
+        'val_dataloader.num_workers=0',
+        'val_dataloader.persistent_workers=False',
+        'test_dataloader.num_workers=0',
+        'test_dataloader.persistent_workers=False',
+        'default_hooks.logger.interval=1',
+        'train_cfg.max_epochs=2',
+    ]
+
+
+def scalars(work_dir: Path) -> list[dict]:
+    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp('trained')
+    run('train.py', DEMO, '--work-dir', folder / 'run', *small_demo(folder))
+    return folder
+
+
+def test_training_reports_its_losses_and_scores(trained):
+    rows = scalars(trained / 'run')
+    losses = [row for row in rows if 'loss' in row]
+    assert len(losses) == 6
+    assert any({'loss_cls', 'loss_fine', 'loss_con'} <= row.keys() for row in losses)
+    assert all(np.isfinite(row['loss']) for row in losses)
+    assert len([row for row in rows if 'accuracy/top1' in row]) == 2
+    assert (trained / 'run' / 'epoch_2.pth').is_file()
+
+
+def test_testing_gives_the_score_of_the_last_validation(trained):
+    out = trained / 'metrics.json'
+    options = small_demo(trained)
+    run('test.py', DEMO, trained / 'run/epoch_2.pth', '--work-dir', trained / 'test', '--out', out, *options)
+    validated = [row['accuracy/top1'] for row in scalars(trained / 'run') if 'accuracy/top1' in row][-1]
+    assert json.loads(out.read_text())['accuracy/top1'] == pytest.approx(validated)
+
+
+def test_resuming_goes_on_where_the_run_stopped(trained):
+    options = [*small_demo(trained)[:-1], 'train_cfg.max_epochs=3']
+    done = run('train.py', DEMO, '--work-dir', trained / 'run', '--resume', *options)
+    assert 'resumed epoch: 2, iter: 6' in done.stdout + done.stderr
+    steps = [row['step'] for row in scalars(trained / 'run') if 'loss' in row]
+    assert steps == list(range(1, 10))
+
+
+def test_checkpoint_of_another_architecture_is_refused(trained):
+    options = small_demo(trained)
+    done = run(
+        'test.py', DEMO, trained / 'run/epoch_2.pth', '--work-dir', trained / 'test', *options,
+        'model.backbone.arch.depths=[2,1,1,1]', 'model.head.in_channels=128', check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert 'epoch_2.pth does not fit MixingClassifier' in done.stderr
+    assert 'missing (14): backbone.block1.1.norm1.weight' in done.stderr
+
+
+def test_truncated_checkpoint_is_refused(trained):
+    torn = trained / 'torn.pth'
+    torn.write_bytes((trained / 'run/epoch_2.pth').read_bytes()[:5000])
+    for tool, args in (('test.py', [torn]), ('train.py', ['--resume', torn])):
+        done = run(tool, DEMO, *args, '--work-dir', trained / 'torn', *small_demo(trained), check=False)
+        assert done.returncode != 0
+        assert 'torn.pth' in done.stderr
+        assert 'truncated' in done.stderr
+
+
+def test_corrupt_picture_stops_training_with_its_path(trained):
+    """In a worker process, as in real runs; and no checkpoint is left."""
+    victim = sorted((trained / 'data/train').rglob('*.png'))[5]
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:60])
+    options = [option for option in small_demo(trained) if 'num_workers' not in option and 'persistent' not in option]
+    try:
+        done = run('train.py', DEMO, '--work-dir', trained / 'corrupt', *options, check=False)
+    finally:
+        victim.write_bytes(whole)
+    assert done.returncode != 0
+    assert f'image {victim} cannot be read' in done.stderr
+    assert not list((trained / 'corrupt').glob('*.pth'))
+
+
+def test_missing_data_is_named_before_anything_is_built(tmp_path):
+    done = run('train.py', DEIT, '--work-dir', tmp_path / 'run', check=False)
+    assert done.returncode != 0
+    assert 'data/imagenet/train, which train_dataloader.dataset reads, does not exist' in done.stderr
+    assert not (tmp_path / 'run').exists()
+
+
+def test_imagenet_config_trains_on_imagenet_layout(tmp_path):
+    """DeiT-T on a folder of real JPEG files, labels by folder."""
+    rng = np.random.default_rng(0)
+    for split in ('train', 'val'):
+        for synset in ('n01440764', 'n01443537'):
+            folder = tmp_path / 'imagenet' / split / synset
+            folder.mkdir(parents=True)
+            for index in range(2):
+                cv2.imwrite(str(folder / f'{index}.JPEG'), rng.integers(0, 256, (240, 260, 3), dtype=np.uint8))
+    run(
+        'train.py', DEIT, '--work-dir', tmp_path / 'run', '--auto-scale-lr', '--cfg-options',
+        f'train_dataloader.dataset.data_root={tmp_path}/imagenet',
+        f'val_dataloader.dataset.data_root={tmp_path}/imagenet',
+        f'test_dataloader.dataset.data_root={tmp_path}/imagenet',
+        'train_dataloader.batch_size=2', 'val_dataloader.batch_size=2',
+        'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
+        'val_dataloader.num_workers=0', 'val_dataloader.persistent_workers=False',
+        'optim_wrapper.type=OptimWrapper', 'optim_wrapper.dtype=None', 'optim_wrapper.loss_scale=None',
+        'train_cfg.max_epochs=1', 'default_hooks.logger.interval=1', 'param_scheduler=None',
+    )  # fmt: skip
+    rows = [row for row in scalars(tmp_path / 'run') if 'loss' in row]
+    assert len(rows) == 2
+    # 1e-3 for a batch of 1024, here of 2.
+    assert rows[0]['lr'] == pytest.approx(1e-3 * 2 / 1024)
+
+
+def test_sigint_leaves_no_orphans(trained, tmp_path):
+    """Control-C ends a run and its workers."""
+    command = [sys.executable, ROOT / 'tools/train.py', DEMO, '--work-dir', tmp_path / 'run', *small_demo(trained)]
+    command[-1] = 'train_cfg.max_epochs=1000'
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    for line in process.stdout:
+        if 'Epoch(train)' in line:
+            process.send_signal(signal.SIGINT)
+            break
+    process.communicate(timeout=60)
+    assert process.returncode != 0

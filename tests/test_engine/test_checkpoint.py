@@ -1,0 +1,144 @@
+"""Checkpoints are read without executing them, and refused by name where they do not fit."""
+
+import argparse
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from smmix_mm.engine import check_fit, read_checkpoint, read_weights, write_weights
+
+
+class Evil:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def make_weights() -> 'OrderedDict[str, torch.Tensor]':
+    torch.manual_seed(0)
+    return OrderedDict(
+        weight=torch.randn(3, 4),
+        half=torch.randn(2).half(),
+        bfloat=torch.randn(2).bfloat16(),
+        number=torch.tensor(7),
+        flags=torch.tensor([True, False]),
+        view=torch.arange(12.0).view(3, 4)[:, 1:3],
+        parameter=nn.Parameter(torch.randn(5)),
+    )
+
+
+@pytest.mark.parametrize('zipped', [True, False], ids=['present format', 'former format'])
+@pytest.mark.parametrize('wrapper', [None, 'model', 'state_dict'])
+def test_reads_weights_bit_for_bit(tmp_path, zipped, wrapper):
+    weights = make_weights()
+    path = tmp_path / 'checkpoint.pth'
+    content = weights if wrapper is None else {wrapper: weights, 'epoch': 3, 'args': argparse.Namespace(lr=1e-3)}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    read = read_weights(path)
+    assert list(read) == list(weights)
+    for name, value in weights.items():
+        assert read[name].dtype == value.dtype
+        assert read[name].equal(value.detach())
+
+
+@pytest.mark.parametrize('zipped', [True, False], ids=['present format', 'former format'])
+def test_executes_nothing(tmp_path, zipped):
+    """The control: plain unpickling runs the payload. Ours keeps the tensors and skips the rest."""
+    touched = tmp_path / 'touched'
+    path = tmp_path / 'checkpoint.pth'
+    torch.save({'model': make_weights(), 'evil': Evil(touched)}, path, _use_new_zipfile_serialization=zipped)
+    assert read_weights(path)['number'] == 7
+    assert not touched.exists()
+    pickle.loads(pickle.dumps(Evil(touched)))
+    assert touched.exists()
+
+
+def test_skips_objects_but_keeps_what_surrounds_them(tmp_path):
+    path = tmp_path / 'checkpoint.pth'
+    torch.save(
+        {'args': argparse.Namespace(lr=1), 'array': np.arange(3), 'epoch': 3, 'names': ['a', 'b'], 'w': torch.ones(2)},
+        path,
+    )
+    content = read_checkpoint(path)
+    assert content['epoch'] == 3
+    assert content['names'] == ['a', 'b']
+    assert content['w'].tolist() == [1, 1]
+    assert not isinstance(content['args'], argparse.Namespace)
+    assert not isinstance(content['array'], np.ndarray)
+
+
+@pytest.mark.parametrize('kept', [0.0, 0.1, 0.5, 0.9, 0.99])
+def test_truncated_file_is_named(tmp_path, kept):
+    path = tmp_path / 'checkpoint.pth'
+    torch.save({'state_dict': {'weight': torch.randn(100, 100)}}, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(ValueError, match=r'checkpoint\.pth.*truncated'):
+        read_weights(path)
+
+
+def test_missing_file_and_file_without_weights(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'nothing\.pth'):
+        read_weights(tmp_path / 'nothing.pth')
+    torch.save({'epoch': 3}, tmp_path / 'empty.pth')
+    with pytest.raises(ValueError, match=r'empty\.pth holds no weights.*epoch'):
+        read_weights(tmp_path / 'empty.pth')
+    torch.save([1, 2], tmp_path / 'list.pth')
+    with pytest.raises(ValueError, match='has to hold a dict'):
+        read_weights(tmp_path / 'list.pth')
+
+
+def test_torchscript_program_is_refused(tmp_path):
+    path = tmp_path / 'program.pt'
+    torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path)
+    with pytest.raises(ValueError, match='TorchScript'):
+        read_weights(path)
+
+
+def test_fit_names_what_differs():
+    model = nn.Sequential(OrderedDict(body=nn.Linear(3, 4), head=nn.Linear(4, 5)))
+    weights = dict(model.state_dict())
+    check_fit(model, weights, 'file.pth', may_differ=())
+    weights['body.weight'] = torch.zeros(4, 2)
+    weights['extra'] = torch.zeros(1)
+    del weights['head.bias']
+    with pytest.raises(ValueError, match=r'file\.pth does not fit Sequential') as error:
+        check_fit(model, weights, 'file.pth')
+    assert 'missing (1): head.bias' in str(error.value)
+    assert 'not of this model (1): extra' in str(error.value)
+    assert 'body.weight: (4, 2), needed (4, 3)' in str(error.value)
+    with pytest.raises(ValueError, match=r'body\.weight'):
+        check_fit(model, weights, 'file.pth', may_differ=('head.', 'extra'))
+
+
+def test_written_weights_hold_no_more_than_they_show(tmp_path):
+    path = tmp_path / 'folder' / 'weights.pth'
+    write_weights(path, {'view': torch.zeros(1000, 1000)[:2, :2]})
+    assert path.stat().st_size < 10_000
+    assert read_weights(path)['view'].shape == (2, 2)
+    assert [file.name for file in path.parent.iterdir()] == ['weights.pth']
+
+
+def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / 'weights.pth'
+    write_weights(path, {'a': torch.zeros(2)})
+
+    def fail(_, file):
+        file.write(b'half')
+        raise OSError('disk full')
+
+    monkeypatch.setattr(torch, 'save', fail)
+    with pytest.raises(OSError, match='disk full'):
+        write_weights(path, {'a': torch.ones(2)})
+    monkeypatch.undo()
+    assert read_weights(path)['a'].tolist() == [0, 0]
+    assert len(list(tmp_path.iterdir())) == 1

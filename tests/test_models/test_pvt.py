@@ -1,0 +1,337 @@
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import reference
+import torch
+from mmengine.registry import DefaultScope
+from mmpretrain.models.heads import LinearClsHead
+from torch import nn
+
+from smmix_mm.models import PVT
+from smmix_mm.registry import MODELS
+
+LAYOUTS = json.loads((Path(__file__).parents[1] / 'data' / 'checkpoint_layouts.json').read_text())
+
+# Of the tiny backbone at 32 x 32.
+GRIDS = [(8, 8), (4, 4), (4, 4), (4, 4)]
+
+
+def plain(backbone, arch, images, grids=GRIDS):
+    parameters = {name: value.detach().double() for name, value in backbone.state_dict().items()}
+    return reference.pvt(parameters, arch, grids, images.double(), cls_token=backbone.out_type == 'cls_token')
+
+
+@pytest.mark.parametrize(
+    ('arch', 'count'), [('tiny', 13229288), ('small', 24485864), ('medium', 44208104), ('large', 61369320)]
+)
+def test_parameter_counts_are_the_published_ones(arch, count):
+    """With a classifier of 1000 classes."""
+    backbone = PVT(arch)
+    assert sum(p.numel() for p in [*backbone.parameters(), *LinearClsHead(1000, 512).parameters()]) == count
+
+
+@pytest.mark.parametrize('layout', ['pvt_tiny', 'smmix_pvt_tiny'])
+def test_names_and_shapes_are_the_published_ones(layout):
+    """Of what is not a classifier."""
+    classifiers = ('head.', 'token_head.')
+    published = {name: shape for name, shape in LAYOUTS[layout].items() if not name.startswith(classifiers)}
+    found = {name: list(value.shape) for name, value in PVT('tiny').state_dict().items()}
+    assert found == published
+
+
+@pytest.mark.parametrize('scope', ['mmpretrain', 'mmdet', 'mmseg'])
+def test_all_three_libraries_build_it(scope, pvt_arch):
+    with DefaultScope.overwrite_default_scope(scope):
+        backbone = MODELS.build(dict(type='smmix_mm.PVT', arch=pvt_arch, img_size=32, out_type='featmap'))
+    assert type(backbone) is PVT
+
+
+@pytest.mark.parametrize('out_type', ['cls_token', 'featmap'])
+@torch.no_grad()
+def test_forward_equals_a_plain_pvt(make_backbone, pvt_arch, out_type):
+    """Explicit softmax, patches cut out one by one, in float64."""
+    backbone = make_backbone('pvt', out_type=out_type).double()
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    maps, tokens, _ = plain(backbone, pvt_arch, images)
+    expected = (tokens[:, 0],) if out_type == 'cls_token' else maps
+    for one, other in zip(backbone(images), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@torch.no_grad()
+def test_published_size_equals_a_plain_pvt():
+    """PVT-Tiny at 224, as published weights run in it."""
+    backbone = PVT('tiny')
+    backbone.init_weights()
+    images = torch.randn(1, 3, 224, 224)
+    grids = [(56, 56), (28, 28), (14, 14), (7, 7)]
+    _, tokens, _ = plain(backbone, PVT.arch_zoo['tiny'], images, grids)
+    torch.testing.assert_close(backbone(images)[0].double(), tokens[:, 0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize('out_type', ['cls_token', 'featmap'])
+@pytest.mark.parametrize('size', [(48, 64), (64, 24), (35, 50)])
+@torch.no_grad()
+def test_other_sizes_interpolate_the_position_embeddings(make_backbone, pvt_arch, out_type, size):
+    """Bilinearly, every stage's own; the class token keeps its own; pixels beyond the last patch are left out."""
+    backbone = make_backbone('pvt', out_type=out_type)
+    images = torch.randn(2, 3, *size)
+    maps, tokens, _ = plain(backbone, pvt_arch, images)
+    expected = (tokens[:, 0],) if out_type == 'cls_token' else maps
+    for one, other in zip(backbone(images), expected, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_built_for_a_non_square_size(make_backbone, pvt_arch):
+    backbone = make_backbone('pvt', img_size=(32, 48))
+    grids = [(8, 12), (4, 6), (4, 6), (4, 6)]
+    assert backbone.grids((32, 48)) == grids
+    for size in ((32, 48), (48, 32)):
+        images = torch.randn(1, 3, *size)
+        _, tokens, _ = plain(backbone, pvt_arch, images, grids)
+        torch.testing.assert_close(backbone(images)[0].double(), tokens[:, 0], rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_maps_of_both_out_types_agree_until_the_class_token_joins(make_backbone):
+    """One checkpoint, two uses: stages 1 to 3 are the same, and only the fourth sees the class token."""
+    classifier, dense = make_backbone('pvt'), make_backbone('pvt', out_type='featmap')
+    dense.load_state_dict(classifier.state_dict())
+    seen = []
+    classifier.patch_embed4.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    images = torch.randn(2, 3, 32, 48)
+    classifier(images)
+    maps = dense(images)
+    assert [tuple(one.shape) for one in maps] == [(2, 8, 8, 12), (2, 16, 4, 6), (2, 24, 4, 6), (2, 32, 4, 6)]
+    assert torch.equal(seen[0], maps[2])
+
+
+@torch.no_grad()
+def test_out_indices_choose_stages(make_backbone):
+    everything, some = (
+        make_backbone('pvt', out_type='featmap'),
+        make_backbone('pvt', out_type='featmap', out_indices=(1, 3)),
+    )
+    some.load_state_dict(everything.state_dict())
+    images = torch.randn(1, 3, 32, 32)
+    maps = everything(images)
+    assert all(torch.equal(one, maps[i]) for one, i in zip(some(images), (1, 3), strict=True))
+
+
+def test_feature_maps_drop_what_classification_alone_needs(make_backbone):
+    """Class token, its position embedding and the final norm of a checkpoint, without a missing or unexpected key."""
+    classifier, dense = make_backbone('pvt'), make_backbone('pvt', out_type='featmap')
+    checkpoint = classifier.state_dict()
+    before = {name: value.clone() for name, value in checkpoint.items()}
+    dense.load_state_dict(checkpoint)
+    assert not {'cls_token', 'norm.weight', 'norm.bias'} & set(dense.state_dict())
+    for name, value in dense.state_dict().items():
+        expected = before[name][:, 1:] if name == 'pos_embed4' else before[name]
+        assert torch.equal(value, expected), name
+    assert set(checkpoint) == set(before)
+
+
+@pytest.mark.parametrize('out_type', ['cls_token', 'featmap'])
+@pytest.mark.parametrize('size', [(64, 64), (32, 64)])
+def test_checkpoints_of_another_size_are_resized(make_backbone, out_type, size):
+    found = make_backbone('pvt').state_dict()
+    backbone = make_backbone('pvt', img_size=size, out_type=out_type)
+    backbone.load_state_dict(found)
+    for stage, (old, new) in enumerate(zip(GRIDS, backbone.grids(size), strict=True), 1):
+        value = found[f'pos_embed{stage}'][0]
+        extra = value[: len(value) - old[0] * old[1]]
+        resized = reference.resize_bilinear(value[len(extra) :], old, new)
+        expected = torch.cat([extra, resized]) if out_type == 'cls_token' else resized
+        torch.testing.assert_close(getattr(backbone, f'pos_embed{stage}')[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_checkpoints_of_its_own_kind_load_unchanged(make_backbone):
+    for settings in (
+        dict(),
+        dict(out_type='featmap'),
+        dict(img_size=(32, 48)),
+        dict(img_size=(32, 48), out_type='featmap'),
+    ):
+        one, other = make_backbone('pvt', **settings), make_backbone('pvt', **settings)
+        other.load_state_dict(one.state_dict())
+        assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+def test_checkpoints_load_below_a_prefix(make_backbone):
+    """As part of a detector or a classifier."""
+    dense = nn.ModuleDict(dict(backbone=make_backbone('pvt', img_size=64, out_type='featmap')))
+    checkpoint = {f'backbone.{name}': value for name, value in make_backbone('pvt').state_dict().items()}
+    assert dense.load_state_dict(checkpoint) == ([], [])
+
+
+def test_grids_that_cannot_be_told_fail_with_both_shapes(make_backbone):
+    checkpoint = make_backbone('pvt', img_size=(32, 48)).state_dict()
+    with pytest.raises(RuntimeError, match='pos_embed1'):
+        make_backbone('pvt').load_state_dict(checkpoint)
+
+
+def gradients(backbone, images):
+    backbone.zero_grad()
+    torch.manual_seed(3)
+    sum(one.square().sum() for one in backbone(images)).backward()
+    return {name: parameter.grad.clone() for name, parameter in backbone.named_parameters()}
+
+
+@pytest.mark.parametrize('out_type', ['cls_token', 'featmap'])
+def test_gradient_checkpointing_changes_no_gradient(make_backbone, out_type):
+    """With dropout and stochastic depth, whose draws have to be repeated."""
+    settings = dict(out_type=out_type, drop_rate=0.2, drop_path_rate=0.4)
+    backbone, images = make_backbone('pvt', **settings), torch.randn(4, 3, 32, 32)
+    backbone.train()
+    frugal = make_backbone('pvt', with_cp=True, **settings)
+    frugal.load_state_dict(backbone.state_dict())
+    frugal.train()
+    expected, found = gradients(backbone, images), gradients(frugal, images)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_gradient_checkpointing_runs_the_blocks_twice(make_backbone):
+    """Otherwise it saves no memory; a pass without gradients runs them once."""
+    backbone, runs = make_backbone('pvt', with_cp=True), []
+    for block in backbone.block3:
+        block.register_forward_pre_hook(lambda *args: runs.append(True))
+    backbone(torch.randn(1, 3, 32, 32))[0].sum().backward()
+    assert len(runs) == 2
+    with torch.no_grad():
+        backbone(torch.randn(1, 3, 32, 32))
+    assert len(runs) == 3
+
+
+@pytest.mark.parametrize('frozen_stages', [-1, 0, 1, 3, 4])
+@pytest.mark.parametrize('out_type', ['cls_token', 'featmap'])
+def test_frozen_stages_are_not_trained_and_stay_in_evaluation_mode(make_backbone, frozen_stages, out_type):
+    backbone = make_backbone('pvt', frozen_stages=frozen_stages, out_type=out_type, drop_rate=0.5)
+    frozen = {
+        f'{part}{stage}' for stage in range(1, frozen_stages + 1) for part in ('patch_embed', 'pos_embed', 'block')
+    }
+    if frozen_stages == 4:
+        frozen |= {'cls_token', 'norm'}
+    for name, parameter in backbone.named_parameters():
+        assert parameter.requires_grad == (name.split('.')[0] not in frozen), name
+    for mode in (True, False, True):
+        assert backbone.train(mode) is backbone
+        for name, module in backbone.named_children():
+            assert all(part.training == (mode and name not in frozen) for part in module.modules()), name
+
+
+def test_stochastic_depth_rises_linearly_to_the_last_block(make_backbone):
+    backbone = make_backbone('pvt', drop_path_rate=0.5)
+    rates = [block.drop_path.drop_prob for stage in range(1, 5) for block in getattr(backbone, f'block{stage}')]
+    assert rates == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5])
+    assert all(type(rate) is float for rate in rates)  # torch.compile stumbles over others
+
+
+def test_dropout_acts_in_training_alone(make_backbone):
+    backbone, images = make_backbone('pvt', drop_rate=0.5), torch.randn(1, 3, 32, 32)
+    backbone.train()
+    assert not torch.equal(backbone(images)[0], backbone(images)[0])
+    backbone.eval()
+    assert torch.equal(backbone(images)[0], backbone(images)[0])
+
+
+def test_initialisation_is_the_published_one(pvt_arch):
+    """Truncated normal 0.02 for linear layers, class token and position embeddings; norms 1 and 0; torch's own convs."""
+    backbone = PVT(dict(pvt_arch, embed_dims=[32, 64, 96, 128]), img_size=64)
+    for parameter in backbone.parameters():
+        nn.init.constant_(parameter, 7)
+    backbone.init_weights()
+    norms = {f'{name}.' for name, module in backbone.named_modules() if isinstance(module, nn.LayerNorm)}
+    convs = {f'{name}.': module for name, module in backbone.named_modules() if isinstance(module, nn.Conv2d)}
+    for name, value in backbone.state_dict().items():
+        owner, kind = name.rpartition('.')[0] + '.', name.rpartition('.')[2]
+        if owner in norms:
+            assert (value == (1 if kind == 'weight' else 0)).all(), name
+        elif owner in convs:
+            bound = convs[owner].weight[0].numel() ** -0.5
+            assert value.abs().max() <= bound, name
+            assert value.std().item() == pytest.approx(bound / 3**0.5, rel=0.25), name
+        elif kind == 'bias':
+            assert (value == 0).all(), name
+        else:
+            tolerance = 4 * 0.02 / (2 * value.numel()) ** 0.5
+            assert value.std().item() == pytest.approx(0.02, abs=tolerance), name
+            assert abs(value.mean().item()) < 4 * 0.02 / value.numel() ** 0.5, name
+
+
+def test_init_cfg_comes_after_the_published_initialisation(make_backbone, tmp_path):
+    """A pretrained checkpoint, of another size and for another use, is what the weights are in the end."""
+    classifier = make_backbone('pvt')
+    torch.save(dict(state_dict=classifier.state_dict()), tmp_path / 'pvt.pth')
+    dense = make_backbone(
+        'pvt', out_type='featmap', init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'pvt.pth'))
+    )
+    dense.init_weights()
+    for name, value in dense.state_dict().items():
+        expected = classifier.state_dict()[name]
+        assert torch.equal(value, expected[:, 1:] if name == 'pos_embed4' else expected), name
+
+
+ARCH_ERRORS = {
+    'depths': dict(depths=[2, 2, 2]),
+    'sr_ratios': dict(sr_ratios=[8, 4, 0, 1]),
+    'embed_dims': dict(num_heads=[1, 2, 5, 4]),
+    'keys': dict(heads=[1, 2, 3, 4]),
+    'sr_ratios that end in 1': dict(sr_ratios=[4, 2, 2, 2]),
+}
+
+
+@pytest.mark.parametrize('message', ARCH_ERRORS)
+def test_bad_archs_are_errors(pvt_arch, message):
+    with pytest.raises(ValueError, match=message):
+        PVT(pvt_arch | ARCH_ERRORS[message], img_size=32)
+
+
+@pytest.mark.parametrize('key', ['embed_dims', 'num_heads', 'mlp_ratios', 'depths', 'sr_ratios'])
+def test_incomplete_archs_are_errors(pvt_arch, key):
+    del pvt_arch[key]
+    with pytest.raises(ValueError, match=key):
+        PVT(pvt_arch, img_size=32)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (dict(arch='huge'), r"arch of PVT.*'large'.*'huge'"),
+        (dict(out_type='raw'), "out_type of PVT.*'raw'"),
+        (dict(out_indices=(0,)), "out_indices.*out_type='featmap'"),
+        (dict(out_type='featmap', out_indices=(0, 4)), 'out_indices of PVT.*4'),
+        (dict(out_type='featmap', out_indices=()), 'out_indices of PVT'),
+        (dict(out_type='featmap', out_indices=(-1,)), 'out_indices of PVT.*-1'),
+        (dict(frozen_stages=5), 'frozen_stages of PVT.*5'),
+        (dict(frozen_stages=-2), 'frozen_stages of PVT.*-2'),
+        (dict(img_size=16), '32 x 32.*16 x 16'),
+        (dict(drop_rate=1.5), 'drop_rate|dropout probability.*1.5'),
+        (dict(drop_path_rate=1.5), 'drop_path_rate.*1.5'),
+        (dict(drop_path_rate=-0.1), 'drop_path_rate.*-0.1'),
+    ],
+)
+def test_bad_settings_are_errors(settings, message):
+    with pytest.raises(ValueError, match=message):
+        PVT(**settings)
+
+
+def test_images_that_are_too_small_are_told_how_large_they_have_to_be(make_backbone):
+    with pytest.raises(ValueError, match='at least 8 x 8 pixels.*4 x 32'):
+        make_backbone('pvt')(torch.randn(1, 3, 4, 32))
+
+
+def test_images_too_small_for_a_spatial_reduction_are_told_so(make_backbone, pvt_arch):
+    """A stage with fewer tokens on a side than its sr_ratio has no key and no value."""
+    backbone = make_backbone('pvt')
+    with pytest.raises(ValueError, match='sr_ratio'):
+        backbone(torch.randn(1, 3, 8, 8))
+
+
+def test_settings_stay_as_the_user_wrote_them(pvt_arch):
+    before = copy.deepcopy(pvt_arch)
+    PVT(pvt_arch, img_size=32)
+    assert pvt_arch == before

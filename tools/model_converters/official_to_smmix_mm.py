@@ -1,0 +1,160 @@
+"""Turns checkpoints in the authors' layouts into ours.
+
+Takes PVT (official, and SMMix's with its `token_head`) and DeiT in timm's naming (official, and SMMix's), bare or under
+`model` or `state_dict`. The file is read without executing what is pickled in it. Fails on any key that has no place,
+and on any tensor that is missing.
+"""
+
+import argparse
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmpretrain.models.backbones import VisionTransformer
+from torch import Tensor, nn
+
+from smmix_mm.engine.checkpoint import check_fit, read_weights, write_weights
+from smmix_mm.models import PVT
+
+
+def _count_blocks(weights: Mapping[str, Tensor], pattern: str) -> int:
+    return 1 + max(int(match[1]) for match in (re.match(pattern, key) for key in weights) if match)
+
+
+def _build_pvt(weights: Mapping[str, Tensor]) -> PVT:
+    """The backbone that the shapes speak of. The number of heads does not show in them, and does not matter here."""
+    stages = range(1, 5)
+    patches = [weights[f'patch_embed{stage}.proj.weight'] for stage in stages]
+    hidden = [weights[f'block{stage}.0.mlp.fc1.weight'] for stage in stages]
+    reductions = [weights.get(f'block{stage}.0.attn.sr.weight') for stage in stages]
+    side = round(weights['pos_embed1'].shape[1] ** 0.5) * patches[0].shape[-1]
+    arch = dict(
+        embed_dims=[patch.shape[0] for patch in patches],
+        num_heads=[1] * 4,
+        mlp_ratios=[fc1.shape[0] // fc1.shape[1] for fc1 in hidden],
+        depths=[_count_blocks(weights, rf'block{stage}\.(\d+)\.') for stage in stages],
+        sr_ratios=[1 if sr is None else sr.shape[-1] for sr in reductions],
+        strides=[patch.shape[-1] for patch in patches],
+    )
+    return PVT(arch, img_size=side, in_channels=patches[0].shape[1])
+
+
+def _build_deit(weights: Mapping[str, Tensor]) -> VisionTransformer:
+    """The backbone that the shapes speak of, the number of heads apart."""
+    patch = weights['patch_embed.proj.weight']
+    arch = dict(
+        embed_dims=patch.shape[0],
+        num_layers=_count_blocks(weights, r'blocks\.(\d+)\.'),
+        num_heads=1,
+        feedforward_channels=weights['blocks.0.mlp.fc1.weight'].shape[0],
+    )
+    side = round((weights['pos_embed'].shape[1] - 1) ** 0.5) * patch.shape[-1]
+    return VisionTransformer(arch, img_size=side, patch_size=patch.shape[-1], in_channels=patch.shape[1])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An official naming.
+
+    Attributes:
+        mark: A key that no other layout has.
+        patterns: Regular expressions of its keys, and what they become.
+        build: The backbone that takes the converted weights.
+    """
+
+    mark: str
+    patterns: dict[str, str]
+    build: Callable[[Mapping[str, Tensor]], nn.Module]
+
+
+LAYOUTS = {
+    'PVT': Layout(
+        mark='patch_embed1.proj.weight',
+        patterns={
+            r'(cls_token|pos_embed[1-4]|norm\.\w+|(?:patch_embed|block)[1-4]\..+)': r'backbone.\1',
+            r'head\.(weight|bias)': r'head.fc.\1',
+            r'token_head\.(weight|bias)': r'region_head.\1',
+        },
+        build=_build_pvt,
+    ),
+    'DeiT': Layout(
+        mark='blocks.0.attn.qkv.weight',
+        patterns={
+            r'(cls_token|pos_embed)': r'backbone.\1',
+            r'patch_embed\.proj\.(weight|bias)': r'backbone.patch_embed.projection.\1',
+            r'blocks\.(\d+)\.norm([12])\.(weight|bias)': r'backbone.layers.\1.ln\2.\3',
+            r'blocks\.(\d+)\.attn\.(qkv|proj)\.(weight|bias)': r'backbone.layers.\1.attn.\2.\3',
+            r'blocks\.(\d+)\.mlp\.fc1\.(weight|bias)': r'backbone.layers.\1.ffn.layers.0.0.\2',
+            r'blocks\.(\d+)\.mlp\.fc2\.(weight|bias)': r'backbone.layers.\1.ffn.layers.1.\2',
+            r'norm\.(weight|bias)': r'backbone.ln1.\1',
+            r'head\.(weight|bias)': r'head.layers.head.\1',
+            r'token_head\.(weight|bias)': r'region_head.\1',
+        },
+        build=_build_deit,
+    ),
+}
+
+
+def convert(weights: Mapping[str, Tensor]) -> tuple[str, 'OrderedDict[str, str]']:
+    """Finds a new name for every key.
+
+    Args:
+        weights (Mapping[str, Tensor]): In an official layout.
+
+    Returns:
+        tuple[str, OrderedDict[str, str]]: Name of the layout, and new names by old ones.
+
+    Raises:
+        ValueError: If the layout is not known, a key has no place, or a tensor is missing or of a shape that does not
+            fit the others.
+    """
+    name = next((name for name, layout in LAYOUTS.items() if layout.mark in weights), None)
+    if name is None:
+        marks = ', '.join(f'{layout.mark} ({name})' for name, layout in LAYOUTS.items())
+        raise ValueError(f'unknown layout: none of {marks} is among its keys, which begin with {list(weights)[:8]}')
+    layout = LAYOUTS[name]
+    names = OrderedDict()
+    for key in weights:
+        new = [re.sub(pattern, new, key) for pattern, new in layout.patterns.items() if re.fullmatch(pattern, key)]
+        names[key] = new[0] if new else None
+    lost = [key for key, new in names.items() if new is None]
+    if lost:
+        raise ValueError(f'{len(lost)} keys have no place in {name}: {", ".join(lost[:8])}')
+    _check_complete(name, weights, names)
+    return name, names
+
+
+def _check_complete(name: str, weights: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
+    try:
+        backbone = LAYOUTS[name].build(weights)
+    except KeyError as error:
+        raise ValueError(f'{error.args[0]} of {name} is missing') from error
+    converted = {
+        new.removeprefix('backbone.'): weights[old] for old, new in names.items() if new.startswith('backbone.')
+    }
+    check_fit(backbone, converted, name, resizable=False)
+    for classifier in ('head', 'token_head'):
+        if (f'{classifier}.weight' in weights) != (f'{classifier}.bias' in weights):
+            raise ValueError(f'weight or bias of {classifier} of {name} is missing')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('src', type=Path, help='checkpoint in an official layout')
+    parser.add_argument('dst', type=Path, help='where to write ours')
+    args = parser.parse_args()
+    try:
+        weights = read_weights(args.src)
+        layout, names = convert(weights)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f'{args.src}: {error}') from error
+    for old, new in names.items():
+        print(f'{old} -> {new} {tuple(weights[old].shape)}')
+    write_weights(args.dst, OrderedDict((new, weights[old]) for old, new in names.items()))
+    print(f'{layout}: all {len(names)} tensors of {args.src} written to {args.dst}')
+
+
+if __name__ == '__main__':
+    main()

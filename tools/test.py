@@ -1,0 +1,55 @@
+"""Tests a checkpoint by the config it was trained with: mmpretrain's, mmdet's and mmseg's alike."""
+
+import argparse
+import os
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.fileio import dump
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from smmix_mm.datasets.layout import check_data_layout
+from smmix_mm.engine import check_fit, read_weights
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--work-dir', help='where the log goes; default: work_dirs/<name of the config>')
+    parser.add_argument('--out', help='write the metrics to this .json, .yaml or .pkl file')
+    parser.add_argument('--amp', action='store_true', help='test in automatic mixed precision')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key=value ...')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    if args.amp:
+        cfg.test_cfg.fp16 = True
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    # Only what is tested is built.
+    cfg.train_dataloader = cfg.train_cfg = cfg.optim_wrapper = cfg.param_scheduler = None
+    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+    check_data_layout(cfg, ('test_dataloader',))
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if '://' not in args.checkpoint:
+        check_fit(runner.model, read_weights(args.checkpoint), args.checkpoint)
+    metrics = runner.test()
+    if args.out:
+        dump(metrics, args.out)
+
+
+if __name__ == '__main__':
+    main()
