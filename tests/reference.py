@@ -54,7 +54,7 @@ def max_min_mix(images, attention, region):
 
 def softmax(values):
     """Of a list of numbers or of scalar tensors."""
-    largest = max(float(value) for value in values)
+    largest = max(value.item() if torch.is_tensor(value) else value for value in values)
     powers = [(value - largest).exp() if torch.is_tensor(value) else math.exp(value - largest) for value in values]
     total = sum(powers)
     return [power / total for power in powers]

@@ -267,7 +267,7 @@ def test_a_copy_of_the_classifier_reads_its_own_backbone(make_classifier, family
 
 
 def test_unknown_backbones_are_told_what_there_is():
-    with pytest.raises(ValueError, match='backbone ResNet has no adapter.*PVT, .*VisionTransformer.*ADAPTERS'):
+    with pytest.raises(ValueError, match=r'backbone ResNet has no adapter.*PVT, .*VisionTransformer.*ADAPTERS'):
         build_adapter(ResNet(18))
 
 
@@ -300,5 +300,5 @@ def test_foreign_attention_is_refused(make_backbone):
     backbone = make_backbone('vit')
     backbone.layers[-1].attn = nn.MultiheadAttention(32, 2)
     backbone.layers[-1].attn.__class__ = type('OtherAttention', (nn.MultiheadAttention,), {})
-    with pytest.raises(ValueError, match='OtherAttention.*MultiheadAttention'):
+    with pytest.raises(ValueError, match=r'OtherAttention.*MultiheadAttention'):
         build_adapter(backbone)

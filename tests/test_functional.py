@@ -280,14 +280,16 @@ def test_region_means_carry_the_gradient_to_each_side():
     torch.testing.assert_close(tokens.grad.flatten(), torch.tensor([10, 1 / 3, 1 / 3, 1 / 3]))
 
 
-def test_region_means_accumulate_in_float32_under_autocast():
-    tokens, mask = torch.randn(2, 196, 8).bfloat16(), torch.zeros(2, 14, 14, dtype=torch.bool)
+@pytest.mark.parametrize(('dtype', 'rtol'), [(torch.float32, 1e-5), (torch.bfloat16, 2**-8)])
+def test_region_means_accumulate_in_float32_under_autocast(dtype, rtol):
+    """And give the dtype of the tokens."""
+    tokens, mask = (1 + torch.rand(2, 196, 8)).to(dtype), torch.zeros(2, 14, 14, dtype=torch.bool)
     mask[:, :3, :5] = True
     with torch.autocast('cpu', dtype=torch.bfloat16):
         found = functional.region_means(tokens, mask)
     for side, expected in zip(found, reference.region_means(tokens.double(), mask), strict=True):
-        assert side.dtype == torch.bfloat16
-        torch.testing.assert_close(side, expected.bfloat16(), rtol=2**-7, atol=1e-6)
+        assert side.dtype == dtype
+        torch.testing.assert_close(side.double(), expected, rtol=rtol, atol=0)
 
 
 def test_consistency_loss_is_the_divergence_from_what_was_expected():

@@ -55,7 +55,9 @@ class RandomMixing(nn.Module):
 
 def _as_method(augment: Augment) -> MixingMethod:
     if isinstance(augment, Mapping):
-        if BATCH_AUGMENTS.get(augment['type']) is None:
+        if 'type' not in augment:
+            raise ValueError(f'every entry of augments needs a type, but got {dict(augment)}')
+        if isinstance(augment['type'], str) and BATCH_AUGMENTS.get(augment['type']) is None:
             known = sorted({*BATCH_AUGMENTS.module_dict, *BATCH_AUGMENTS.parent.module_dict})
             raise ValueError(f'augments has no method {augment["type"]!r}; known are {", ".join(known)}')
         augment = BATCH_AUGMENTS.build(augment)
@@ -64,9 +66,9 @@ def _as_method(augment: Augment) -> MixingMethod:
 
 def _check_probs(probs: float | Sequence[float] | None, num_methods: int) -> list[float]:
     """Probabilities of the methods and, last, of leaving the batch unmixed; they sum to one."""
-    if not num_methods:
-        return [1.0]
     if probs is None:
+        if not num_methods:
+            return [1.0]
         return [1 / num_methods] * num_methods + [0.0]
     probs = [float(prob) for prob in (probs if isinstance(probs, Sequence) else [probs])]
     if len(probs) != num_methods:

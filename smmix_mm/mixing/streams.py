@@ -47,9 +47,9 @@ class StepClock:
         """``(seed, iteration, repeats)`` of this call; the seed is the run's, the same on every rank."""
         hub = MessageHub.get_current_instance()
         iteration = int(hub.get_info('iter', 0))
-        self._repeats = self._repeats + 1 if iteration == self._iteration else 0
-        self._iteration = iteration
         run = (hub.instance_name, int(hub.get_info('seed', torch.initial_seed())))
+        self._repeats = self._repeats + 1 if (run, iteration) == (self._run, self._iteration) else 0
+        self._iteration = iteration
         if run != self._run:
             self._run, self._seed = run, _seed_of_first_rank(run[1])
         return self._seed, iteration, self._repeats

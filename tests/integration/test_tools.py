@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,11 +81,13 @@ def test_testing_gives_the_score_of_the_last_validation(trained):
     assert json.loads(out.read_text())['accuracy/top1'] == pytest.approx(validated)
 
 
-def test_resuming_goes_on_where_the_run_stopped(trained):
+def test_resuming_goes_on_where_the_run_stopped(trained, tmp_path):
+    shutil.copytree(trained / 'run', tmp_path / 'run')
+    (tmp_path / 'run/last_checkpoint').write_text(str(tmp_path / 'run/epoch_2.pth'))
     options = [*small_demo(trained)[:-1], 'train_cfg.max_epochs=3']
-    done = run('train.py', DEMO, '--work-dir', trained / 'run', '--resume', *options)
+    done = run('train.py', DEMO, '--work-dir', tmp_path / 'run', '--resume', *options)
     assert 'resumed epoch: 2, iter: 6' in done.stdout + done.stderr
-    steps = [row['step'] for row in scalars(trained / 'run') if 'loss' in row]
+    steps = [row['step'] for row in scalars(tmp_path / 'run') if 'loss' in row]
     assert steps == list(range(1, 10))
 
 
@@ -92,11 +95,11 @@ def test_checkpoint_of_another_architecture_is_refused(trained):
     options = small_demo(trained)
     done = run(
         'test.py', DEMO, trained / 'run/epoch_2.pth', '--work-dir', trained / 'test', *options,
-        'model.backbone.arch.depths=[2,1,1,1]', 'model.head.in_channels=128', check=False,
+        'model.backbone.arch.depths=[2,1,1,2]', check=False,
     )  # fmt: skip
     assert done.returncode != 0
     assert 'epoch_2.pth does not fit MixingClassifier' in done.stderr
-    assert 'missing (14): backbone.block1.1.norm1.weight' in done.stderr
+    assert 'missing (18): backbone.block1.1.norm1.weight' in done.stderr
 
 
 def test_truncated_checkpoint_is_refused(trained):
@@ -132,9 +135,13 @@ def test_missing_data_is_named_before_anything_is_built(tmp_path):
 
 
 def test_imagenet_config_trains_on_imagenet_layout(tmp_path):
-    """DeiT-T on a folder of real JPEG files, labels by folder."""
+    """DeiT-T on real JPEG files, in the layout with lists."""
     rng = np.random.default_rng(0)
+    (tmp_path / 'imagenet/meta').mkdir(parents=True)
+    names = [f'{synset}/{index}.JPEG' for synset in ('n01440764', 'n01443537') for index in range(2)]
     for split in ('train', 'val'):
+        lines = [f'{name} {label}' for name, label in zip(names, (0, 0, 1, 999), strict=True)]
+        (tmp_path / f'imagenet/meta/{split}.txt').write_text('\n'.join(lines))
         for synset in ('n01440764', 'n01443537'):
             folder = tmp_path / 'imagenet' / split / synset
             folder.mkdir(parents=True)
@@ -144,7 +151,6 @@ def test_imagenet_config_trains_on_imagenet_layout(tmp_path):
         'train.py', DEIT, '--work-dir', tmp_path / 'run', '--auto-scale-lr', '--cfg-options',
         f'train_dataloader.dataset.data_root={tmp_path}/imagenet',
         f'val_dataloader.dataset.data_root={tmp_path}/imagenet',
-        f'test_dataloader.dataset.data_root={tmp_path}/imagenet',
         'train_dataloader.batch_size=2', 'val_dataloader.batch_size=2',
         'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
         'val_dataloader.num_workers=0', 'val_dataloader.persistent_workers=False',

@@ -26,7 +26,7 @@ def draw_names(mixing, enter_run, steps, seed=0):
     return names
 
 
-def refuse(*args, **kwargs):
+def refuse(*_, **__):
     raise AssertionError('stock augmentations ask for no motivation')
 
 
@@ -104,7 +104,7 @@ def test_unknown_methods_are_named_beside_the_known_ones(name):
 
 
 def test_a_method_without_type_is_named():
-    with pytest.raises(ValueError, match='augments.*type'):
+    with pytest.raises(ValueError, match=r'augments.*type'):
         RandomMixing([dict(alpha=0.8)])
 
 

@@ -1,3 +1,4 @@
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -82,7 +83,7 @@ def test_ratio_rule_floors_one_uniform_ratio_on_both_sides(side_ratio, grid):
     }
     steps = sorted(steps)
     probs = {}
-    for start, end in zip(steps, steps[1:], strict=False):
+    for start, end in itertools.pairwise(steps):
         middle = (start + end) / 2
         probs[int(middle * grid[0]), int(middle * grid[1])] = (end - start) / (side_ratio[1] - low)
 

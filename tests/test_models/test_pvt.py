@@ -239,7 +239,7 @@ def test_dropout_acts_in_training_alone(make_backbone):
 
 
 def test_initialisation_is_the_published_one(pvt_arch):
-    """Truncated normal 0.02 for linear layers, class token and position embeddings; norms 1 and 0; torch's own convs."""
+    """Truncated normal 0.02 for linear layers, class token and position embeddings; norms 1 and 0; torch's convs."""
     backbone = PVT(dict(pvt_arch, embed_dims=[32, 64, 96, 128]), img_size=64)
     for parameter in backbone.parameters():
         nn.init.constant_(parameter, 7)
@@ -253,13 +253,13 @@ def test_initialisation_is_the_published_one(pvt_arch):
         elif owner in convs:
             bound = convs[owner].weight[0].numel() ** -0.5
             assert value.abs().max() <= bound, name
-            assert value.std().item() == pytest.approx(bound / 3**0.5, rel=0.25), name
+            assert value.std().item() == pytest.approx(bound / 3**0.5, rel=2.5 / value.numel() ** 0.5), name
         elif kind == 'bias':
             assert (value == 0).all(), name
         else:
-            tolerance = 4 * 0.02 / (2 * value.numel()) ** 0.5
+            tolerance = 5 * 0.02 / (2 * value.numel()) ** 0.5
             assert value.std().item() == pytest.approx(0.02, abs=tolerance), name
-            assert abs(value.mean().item()) < 4 * 0.02 / value.numel() ** 0.5, name
+            assert abs(value.mean().item()) < 5 * 0.02 / value.numel() ** 0.5, name
 
 
 def test_init_cfg_comes_after_the_published_initialisation(make_backbone, tmp_path):
@@ -320,11 +320,11 @@ def test_bad_settings_are_errors(settings, message):
 
 
 def test_images_that_are_too_small_are_told_how_large_they_have_to_be(make_backbone):
-    with pytest.raises(ValueError, match='at least 8 x 8 pixels.*4 x 32'):
+    with pytest.raises(ValueError, match=r'at least 8 x 8 pixels.*4 x 32'):
         make_backbone('pvt')(torch.randn(1, 3, 4, 32))
 
 
-def test_images_too_small_for_a_spatial_reduction_are_told_so(make_backbone, pvt_arch):
+def test_images_too_small_for_a_spatial_reduction_are_told_so(make_backbone):
     """A stage with fewer tokens on a side than its sr_ratio has no key and no value."""
     backbone = make_backbone('pvt')
     with pytest.raises(ValueError, match='sr_ratio'):

@@ -103,8 +103,10 @@ def time_model(name: str, args: argparse.Namespace) -> dict[str, dict[str, float
     rounds = []
     progress = ProgressBar(args.rounds)
     for _ in range(args.rounds):
-        order = random.sample(list(runs), len(runs))
-        rounds.append({variant: measure(*runs[variant], device) for variant in order})
+        times = dict.fromkeys(runs, 0.0)
+        for variant in random.sample(list(runs), len(runs)):
+            times[variant] = measure(*runs[variant], device)
+        rounds.append(times)
         progress.update()
     print()
     return summarise(rounds)

@@ -193,8 +193,12 @@ class PVT(BaseModule):
             raise ValueError(f'out_indices of PVT have to be between 0 and {NUM_STAGES - 1}, but got {out_indices}')
         if not -1 <= frozen_stages <= NUM_STAGES:
             raise ValueError(f'frozen_stages of PVT has to be between -1 and {NUM_STAGES}, but got {frozen_stages}')
+        for name, rate in (('drop_rate', drop_rate), ('drop_path_rate', drop_path_rate)):
+            if not 0 <= rate < 1:
+                raise ValueError(f'{name} of PVT has to be in [0, 1), but got {rate}')
 
         self.embed_dims = settings['embed_dims']
+        self.sr_ratios = settings['sr_ratios']
         self.strides = settings['strides']
         self.out_type = out_type
         self.out_indices = out_indices
@@ -241,7 +245,7 @@ class PVT(BaseModule):
         """Token grids ``(h, w)`` of the four stages for images of a size.
 
         Raises:
-            ValueError: If a stage would have no token.
+            ValueError: If a stage would have no token, or fewer a side than its spatial reduction merges.
         """
         grids = []
         rows, cols = img_size
@@ -254,6 +258,12 @@ class PVT(BaseModule):
                 f'images have to measure at least {smallest} x {smallest} pixels for strides {self.strides} of PVT, '
                 f'but got {img_size[0]} x {img_size[1]}'
             )
+        for stage, (grid, ratio) in enumerate(zip(grids, self.sr_ratios, strict=True), 1):
+            if min(grid) < ratio:
+                raise ValueError(
+                    f'sr_ratios {self.sr_ratios} of PVT need at least {ratio} tokens a side in stage {stage}, but '
+                    f'images of {img_size[0]} x {img_size[1]} pixels give {grid[0]} x {grid[1]}'
+                )
         return grids
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
+from mmengine.logging import print_log
 from mmpretrain.models.classifiers import ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
@@ -71,9 +72,7 @@ class MixingClassifier(ImageClassifier):
         self.region_head = None
         if 'separate' in wanted:
             self.region_head = nn.Linear(self.adapter.embed_dims, self.head.num_classes)
-        self.data_preprocessor.to_onehot = True
-        self.data_preprocessor.num_classes = self.data_preprocessor.num_classes or self.head.num_classes
-        self.data_preprocessor.register_forward_pre_hook(self._check_labels)
+        self._prepare_labels()
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """One training step: draw a method, mix, run the model on the mixed images, judge.
@@ -102,7 +101,8 @@ class MixingClassifier(ImageClassifier):
         Args and returns: as :class:`smmix_mm.mixing.base.Motivate`.
         """
         if not (attention or logits):
-            return Motivation(self.adapter.grid(images))
+            with _untraced_autocast(images.device.type, autocast):
+                return Motivation(self.adapter.grid(images))
         with _evaluating(self), _untraced_autocast(images.device.type, autocast):
             features = self.adapter.read(images, attention=attention)
             return Motivation(features.grid, features.attention, self.classify(features.feats) if logits else None)
@@ -118,11 +118,24 @@ class MixingClassifier(ImageClassifier):
     def init_weights(self) -> None:
         """Published initialisation for every part that brings no pretrained weights."""
         fresh = not self.is_init
+        if fresh and self.published_init and self.region_head is not None:
+            init_transformer(self.region_head)
         super().init_weights()
         if fresh and self.published_init and not _is_pretrained(self):
-            for part in (self.backbone, self.neck, self.head, self.region_head):
+            for part in (self.backbone, self.neck, self.head):
                 if part is not None and not any(_is_pretrained(module) for module in part.modules()):
                     init_transformer(part)
+            print_log('Parts without pretrained weights now have the published initialisation instead', 'current')
+
+    def _prepare_labels(self) -> None:
+        """Has the data preprocessor make one-hot labels, and check them before."""
+        num_classes = self.head.num_classes
+        found = getattr(self.data_preprocessor, 'num_classes', None)
+        if found not in (None, num_classes):
+            raise ValueError(f"num_classes of data_preprocessor has to be the head's, {num_classes}, but got {found}")
+        self.data_preprocessor.num_classes = num_classes
+        self.data_preprocessor.to_onehot = True
+        self.data_preprocessor.register_forward_pre_hook(self._check_labels, with_kwargs=True)
 
     def _region_classifier(self, method: MixingMethod) -> RegionClassifier | None:
         if method.region_head == 'shared':
@@ -139,10 +152,11 @@ class MixingClassifier(ImageClassifier):
             losses[name] = losses[name] + 0.0 * sum(parameter.sum() for parameter in self.region_head.parameters())
         return losses
 
-    def _check_labels(self, preprocessor: nn.Module, args: tuple) -> None:
+    def _check_labels(self, preprocessor: nn.Module, args: tuple, kwargs: dict) -> None:
         """Before labels leave the host: on a GPU a wrong one would be an assertion without a name."""
         num_classes = self.head.num_classes
-        samples = [sample for sample in args[0].get('data_samples') or [] if 'gt_label' in sample]
+        data = args[0] if args else kwargs['data']
+        samples = [sample for sample in data.get('data_samples') or [] if 'gt_label' in sample]
         labels = [sample.gt_label for sample in samples]
         if not labels or any(label.device.type != 'cpu' or not label.numel() for label in labels):
             return

@@ -1,0 +1,107 @@
+"""What the documents say runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmpretrain.models import build_classifier
+
+from smmix_mm.adapters import build_adapter
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAD = dict(type='LinearClsHead', num_classes=4, in_channels=16)
+
+
+def code_blocks(document: str, language: str) -> list[str]:
+    return re.findall(rf'```{language}\n(.*?)```', (ROOT / document).read_text(), re.DOTALL)
+
+
+def test_readme_example_needs_torch_alone():
+    (example,) = code_blocks('README.md', 'python')
+    blocked = "import sys\nsys.modules.update(dict.fromkeys(('mmengine', 'mmcv', 'mmpretrain')))\n"
+    check = '\nassert mixed.shape == images.shape and soft_labels.sum(1).allclose(torch.ones(8))'
+    subprocess.run([sys.executable, '-c', blocked + example + check], check=True, cwd=ROOT)
+
+
+def test_readme_diff_turns_a_stock_config_into_smmix():
+    """Both sides of the diff build; the weights of the one load in the other."""
+    (diff,) = code_blocks('README.md', 'diff')
+    sides = {}
+    for side, dropped in (('before', '+'), ('after', '-')):
+        lines = [line[1:] for line in diff.splitlines() if not line.startswith(dropped)]
+        scope = {}
+        exec('\n'.join(lines), scope)
+        sides[side] = build_classifier({**scope['model'], 'data_preprocessor': dict(num_classes=1000)})
+    assert type(sides['after']).__name__ == 'MixingClassifier'
+    left = sides['before'].load_state_dict(sides['after'].state_dict(), strict=False)
+    assert not left.missing_keys
+    assert left.unexpected_keys == ['region_head.weight', 'region_head.bias']
+
+
+@pytest.mark.parametrize('name', ['InPlaceMix', 'T2TViTAdapter'])
+def test_architecture_example_runs(name):
+    (example,) = [block for block in code_blocks('docs/architecture.md', 'python') if f'class {name}' in block]
+    scope = {}
+    exec(example.replace('register_module()', 'register_module(force=True)'), scope)
+    if name == 'InPlaceMix':
+        backbone = dict(type='smmix_mm.PVT', arch=small_pvt(), img_size=32)
+        method = dict(type='smmix_mm.InPlaceMix', region=(2, 2))
+    else:
+        backbone = dict(
+            type='T2T_ViT',
+            img_size=64,
+            embed_dims=16,
+            num_layers=2,
+            t2t_cfg=dict(token_dims=8, use_performer=False),
+            layer_cfgs=dict(num_heads=2, feedforward_channels=16),
+        )
+        method = dict(type='smmix_mm.SMMix')
+    torch.manual_seed(0)
+    model = build_classifier(
+        dict(type='smmix_mm.MixingClassifier', backbone=backbone, head=HEAD, train_cfg=dict(augments=[method]))
+    )
+    side = backbone['img_size']
+    images = torch.randn(3, 3, side, side)
+    model.backbone.eval()
+    features = build_adapter(model.backbone).read(images, attention=True)
+    assert features.feats[-1].equal(model.backbone(images)[-1])
+    assert features.grid == model.adapter.grid(images)
+    assert features.attention.shape == (3, *features.grid)
+    assert (features.attention > 0).all()
+    mixed = model.mixing.methods[0](images, torch.eye(4)[:3], model.motivate, model.mixing.draw()[1])
+    assert mixed.images.shape == images.shape
+    assert mixed.targets.sum(dim=1).tolist() == pytest.approx([1, 1, 1])
+
+
+def small_pvt() -> dict:
+    return dict(
+        embed_dims=[8, 8, 16, 16],
+        num_heads=[1, 1, 2, 2],
+        mlp_ratios=[1, 1, 1, 1],
+        depths=[1, 1, 1, 1],
+        sr_ratios=[2, 2, 1, 1],
+        strides=[4, 2, 1, 1],
+    )
+
+
+@pytest.mark.parametrize(
+    'document', ['README.md', 'docs/architecture.md', 'configs/smmix/README.md', 'configs/cutmix/README.md']
+)
+def test_links_lead_somewhere(document):
+    path = ROOT / document
+    for target in re.findall(r'\]\((?!https?://)([^)#]+)', path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize('command', ['train.py', 'test.py', 'model_converters/official_to_smmix_mm.py'])
+def test_options_in_the_readme_exist(command):
+    text = (ROOT / 'README.md').read_text()
+    source = (ROOT / 'tools' / command).read_text()
+    assert f'tools/{command}' in text
+    if command == 'train.py':
+        options = re.findall(r'^\| `(--[a-z-]+)', text, re.MULTILINE)
+        assert len(options) >= 5
+        assert all(f"'{option}'" in source for option in options)
