@@ -118,7 +118,9 @@ def test_methods_differ_in_nothing_else():
             continue
         smmix = Config.fromfile(path).to_dict()
         cutmix = Config.fromfile(str(path).replace('smmix', 'cutmix').replace('cutmix_mm', 'smmix_mm')).to_dict()
-        assert smmix['model'].pop('train_cfg') != cutmix['model'].pop('train_cfg')
+        for cfg in (smmix, cutmix):
+            assert cfg['model'].pop('train_cfg') == cfg['mixing']
+        assert smmix.pop('mixing') != cutmix.pop('mixing')
         assert smmix == cutmix
 
 
@@ -162,6 +164,10 @@ def test_metafiles_list_every_published_config():
     listed = []
     for metafile in index['Import']:
         content = yaml.safe_load((ROOT / metafile).read_text())
-        listed += [ROOT / model['Config'] for model in content['Models']]
+        for model in content['Models']:
+            listed.append(ROOT / model['Config'])
+            built = build_model(Config.fromfile(listed[-1]))
+            sizes = [parameter.numel() for name, parameter in built.named_parameters() if 'region_head' not in name]
+            assert model['Metadata']['Parameters'] == sum(sizes), model['Name']
     assert set(IMAGENET) <= set(listed) <= set(CONFIGS)
     assert all((path.parent / 'README.md').is_file() for path in CONFIGS)

@@ -1,22 +1,3 @@
-_base_ = '../_base_/recipes/pvt-medium_8xb128-300e_in1k.py'
+_base_ = ['../_base_/recipes/pvt-medium_8xb128-300e_in1k.py', '../_base_/methods/smmix.py']
 
-# SMMix in half of the steps, Mixup in the other half. Every default of the method is written out.
-model = dict(
-    train_cfg=dict(
-        augments=[
-            dict(type='mmpretrain.Mixup', alpha=0.8),
-            dict(
-                type='smmix_mm.SMMix',
-                side_ratio=(0.25, 0.75),
-                region_rule='integer',
-                placement='max_min',
-                region_head='separate',
-                consistency='logits',
-                motivation_autocast=True,
-                loss=dict(type='smmix_mm.SMMixLoss', cls_weight=1.0, fine_weight=1.0, con_weight=1.0),
-            ),
-        ],
-        probs=[0.5, 0.5],
-        same_on_all_ranks=True,
-    )
-)
+model = dict(train_cfg=_base_.mixing)
