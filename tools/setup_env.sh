@@ -52,8 +52,8 @@ pip() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$
 
 say "Installing build tools, torch and torchvision (several GB on Linux, unless they are cached)"
 pip --upgrade pip
-# mmcv's licence field needs setuptools 77, its setup.py the pkg_resources that 81 dropped.
-pip 'setuptools>=77,<81' wheel ninja psutil
+# Without build isolation mmcv's build requirements are ours to provide: it asks for setuptools 80.
+pip 'setuptools>=80,<81' wheel packaging ninja psutil
 pip "$(requirement torch)" "$(requirement torchvision)"
 
 say "Installing mmcv with its compiled ops (about 10 minutes on two cores, once; then pip's cache has it)"
