@@ -150,6 +150,12 @@ def paste_windows(
     patch = _patch_size(images, grid)
     mixed = images.clone()
     batch = torch.arange(len(images), device=images.device)
+    if torch.are_deterministic_algorithms_enabled():
+        # On CUDA their indexed writes copy a strided view out and back as a whole: wrong where windows overlap.
+        source = _window_tokens(source_corners, region)
+        target = _window_tokens(target_corners, region)
+        _tokens(mixed, grid)[target] = _tokens(images.flip(0), grid)[source]
+        return mixed
     # One strided view of all windows, one indexed copy: gathers over whole images cost three to eight times that.
     target_rows, target_cols = target_corners.unbind(1)
     source_rows, source_cols = source_corners.unbind(1)
@@ -254,6 +260,19 @@ def _unflatten(index: Tensor, columns: int) -> Tensor:
 def _windows(images: Tensor, region: Region, patch: tuple[int, int]) -> Tensor:
     """View ``(B, C, h - rows + 1, w - cols + 1, rows * patch_h, cols * patch_w)`` of all windows of the token grid."""
     return images.unfold(2, region[0] * patch[0], patch[0]).unfold(3, region[1] * patch[1], patch[1])
+
+
+def _tokens(images: Tensor, grid: tuple[int, int]) -> Tensor:
+    """View ``(B, C, h, patch_h, w, patch_w)`` of the pixels of each token."""
+    return images.unflatten(3, (grid[1], -1)).unflatten(2, (grid[0], -1))
+
+
+def _window_tokens(corners: Tensor, region: Region) -> tuple[Tensor | slice, ...]:
+    """Index of each image's window in the view of :func:`_tokens`."""
+    batch, rows, cols = (torch.arange(size, device=corners.device) for size in (len(corners), *region))
+    rows = corners[:, 0].view(-1, 1, 1) + rows.view(1, -1, 1)
+    cols = corners[:, 1].view(-1, 1, 1) + cols.view(1, 1, -1)
+    return batch.view(-1, 1, 1), slice(None), rows, slice(None), cols
 
 
 def _patch_size(images: Tensor, grid: tuple[int, int]) -> tuple[int, int]:

@@ -50,8 +50,6 @@ def test_one_training_step(path):
     cfg = Config.fromfile(path)
     model = build_model(cfg).train()
     cfg.optim_wrapper.type = 'OptimWrapper'
-    for option in ('dtype', 'loss_scale'):
-        cfg.optim_wrapper.pop(option, None)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     before = [parameter.detach().clone() for parameter in model.parameters()]
     classes = cfg.model.head.num_classes
@@ -77,8 +75,6 @@ def test_parameters_and_their_decay(path):
     cfg = Config.fromfile(path)
     model = build_model(cfg)
     cfg.optim_wrapper.type = 'OptimWrapper'
-    for option in ('dtype', 'loss_scale'):
-        cfg.optim_wrapper.pop(option, None)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     decay = {
         id(parameter): group['weight_decay']

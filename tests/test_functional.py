@@ -322,3 +322,20 @@ print(*sorted(set(sys.modules) - before))
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ['smmix_mm', 'smmix_mm.functional']
+
+
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('region', [(1, 1), (2, 3), (4, 6)])
+def test_deterministic_algorithms_mix_the_same(region, memory_format):
+    """Their way of pasting writes to a view without overlap, whose memory is the batch's own."""
+    images = torch.randn(5, 3, 16, 48).to(memory_format=memory_format)
+    attention = torch.rand(5, 4, 6)
+    expected = functional.max_min_mix(images, attention, region)
+    torch.use_deterministic_algorithms(True)
+    try:
+        found = functional.max_min_mix(images, attention, region)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert found[0].equal(expected[0])
+    assert found[1].equal(expected[1])
+    assert found[0].is_contiguous(memory_format=memory_format)

@@ -39,11 +39,15 @@ assert roi_align(torch.ones(1, 1, 8, 8), torch.tensor([[0.0, 1, 1, 5, 5]]), (2, 
 PY
 }
 
+# Without nvcc mmcv could not build the CUDA ops of a GPU that it sees; nothing here needs them.
+command -v nvcc >/dev/null || export CUDA_VISIBLE_DEVICES=
 command -v c++ >/dev/null || command -v g++ >/dev/null ||
   fail "no C++ compiler found, which mmcv's ops need; on Debian and Ubuntu: apt-get install g++"
 python=$(find_python)
 
-if [ ! -x "$venv/bin/python" ]; then
+# Debian's venv without python3-venv fails half-way, and leaves a Python without pip behind.
+if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+  rm -rf "$venv"
   say "Creating $venv with $("$python" --version)"
   "$python" -m venv "$venv" ||
     fail "the venv module of $python does not work; on Debian and Ubuntu: apt-get install python3-venv"
@@ -58,17 +62,19 @@ pip "$(requirement torch)" "$(requirement torchvision)"
 
 say "Installing mmcv with its compiled ops (about 10 minutes on two cores, once; then pip's cache has it)"
 build_mmcv
-if ! ops_work 2>"$venv/mmcv-check.log"; then
-  # pip's cached wheel does not know which torch it was built for.
-  say "The ops do not work with this torch; building mmcv afresh"
-  build_mmcv --force-reinstall --no-cache-dir
-fi
 
 say "Installing the other packages and smmix_mm"
 pip --no-build-isolation -r requirements.txt
 pip --no-build-isolation --no-deps --editable .
 
 say "Verifying mmcv's compiled ops"
+"$venv/bin/python" -c 'import cv2' ||
+  fail "OpenCV does not import; on Debian and Ubuntu: apt-get install libgl1 libglib2.0-0"
+if ! ops_work 2>"$venv/mmcv-check.log"; then
+  # pip's cached wheel does not know which torch it was built for.
+  say "The ops do not work with this torch ($(tail -n 1 "$venv/mmcv-check.log")); building mmcv afresh"
+  build_mmcv --force-reinstall --no-cache-dir
+fi
 ops_work || fail "mmcv's compiled ops do not work. See $venv/mmcv-build.log for why they were not built; make sure that" \
   "the C++ compiler works and that Python's headers are there (Debian and Ubuntu: apt-get install g++ python3-dev)," \
   "then: rm -rf $venv and run make again"

@@ -10,7 +10,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from smmix_mm.datasets.layout import check_data_layout
-from smmix_mm.engine import check_fit, read_weights
+from smmix_mm.engine import check_fit, complete_dataloaders, read_weights
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,14 +31,15 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
     cfg.load_from = args.checkpoint
     cfg.resume = False
     if args.amp:
-        cfg.test_cfg.fp16 = True
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+        cfg.test_cfg = {**(cfg.get('test_cfg') or {}), 'fp16': True}
+    complete_dataloaders(cfg)
     # Only what is tested is built.
     cfg.train_dataloader = cfg.train_cfg = cfg.optim_wrapper = cfg.param_scheduler = None
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None

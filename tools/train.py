@@ -9,7 +9,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from smmix_mm.datasets.layout import check_data_layout
-from smmix_mm.engine import check_fit, read_weights
+from smmix_mm.engine import check_fit, complete_dataloaders, read_weights
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,7 +36,9 @@ def parse_args() -> argparse.Namespace:
 
 
 def apply_args(cfg: Config, args: argparse.Namespace) -> None:
-    """Writes the command line into the config, ``--cfg-options`` last."""
+    """Writes the command line into the config, ``--cfg-options`` first."""
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
     if args.amp:
@@ -51,22 +53,26 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    complete_dataloaders(cfg)
 
 
 def check_start(cfg: Config, runner: Runner) -> None:
     """Refuses a checkpoint that cannot be read or is of another architecture.
 
-    Weights to go on from have to fit entirely, weights to start from may bring another classifier.
+    Weights to go on from have to fit entirely. Of weights that a classifier starts from the backbone has to fit;
+    detectors and segmentors, whose heads differ in more ways, take what mmengine finds.
     """
     path = cfg.get('load_from')
     if cfg.get('resume') and path is None:
         path = find_latest_checkpoint(cfg.work_dir)
     if path is None or '://' in path:
         return
-    may_differ = () if cfg.get('resume') else ('head.', 'region_head.')
-    check_fit(runner.model, read_weights(path), path, may_differ)
+    weights = read_weights(path)
+    if cfg.get('resume'):
+        check_fit(runner.model, weights, path, may_differ=())
+    elif cfg.get('default_scope') == 'mmpretrain':
+        parts = {name.partition('.')[0] for name in [*weights, *runner.model.state_dict()]} - {'backbone'}
+        check_fit(runner.model, weights, path, may_differ=[f'{part}.' for part in parts])
 
 
 def main() -> None:

@@ -54,10 +54,12 @@ class Adapter(ABC):
         family: The backbone class that this adapter reads, its subclasses included.
         backbone: The backbone.
         embed_dims (int): Channels of the tokens.
+        stride (tuple[int, int]): Height and width in pixels of what a token stands for.
     """
 
     family: ClassVar[type[nn.Module]]
     embed_dims: int
+    stride: tuple[int, int]
 
     def __init__(self, backbone: nn.Module) -> None:
         self.backbone = backbone

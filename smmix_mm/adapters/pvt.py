@@ -1,5 +1,7 @@
 """Our own PVT."""
 
+import math
+
 from torch import Tensor
 
 from smmix_mm import functional
@@ -30,6 +32,7 @@ class PVTAdapter(Adapter):
                 f"PVT needs out_type='cls_token' to be trained as a classifier, but got {backbone.out_type!r}"
             )
         self.embed_dims = backbone.embed_dims[-1]
+        self.stride = (math.prod(backbone.strides),) * 2
         last_attention = backbone.block4[-1].attn
         self._patches = Tap(backbone.patch_embed4)
         self._last_tokens = Tap(backbone.norm)

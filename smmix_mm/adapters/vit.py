@@ -46,6 +46,7 @@ class VisionTransformerAdapter(Adapter):
                 f'reads MultiheadAttention only'
             )
         self.embed_dims = backbone.embed_dims
+        self.stride = tuple(backbone.patch_embed.projection.stride)
         self._patches = Tap(backbone.patch_embed)
         self._last_tokens = Tap(backbone.ln1 if backbone.final_norm else backbone.layers[-1])
         self._qkv = Tap(last_attention.qkv)

@@ -27,7 +27,8 @@ class DigitScenes(CustomDataset):
     """Real handwritten digits over clutter, ten classes, 64 x 64 pixels.
 
     The pictures lie as PNG files in ``data_root/<split>/<class>/``. They are made on first use, by the main process
-    alone, into a folder beside that takes its place when it is whole: nothing half-written is left behind.
+    alone (on several machines the folder has to be shared), beside the place that they take when all are there: nothing
+    half-written is left behind.
 
     Args:
         data_root (str): Folder of the dataset. Defaults to ``'data/digit_scenes'``.

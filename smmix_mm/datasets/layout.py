@@ -20,7 +20,10 @@ def check_data_layout(cfg: Mapping, loaders: Iterable[str]) -> None:
     """
     for loader in loaders:
         for dataset in _datasets((cfg.get(loader) or {}).get('dataset')):
-            if dataset['type'].rpartition('.')[2] in ('ImageNet', 'CustomDataset'):
+            kind = dataset['type']
+            # Python-style configs hold the class itself.
+            name = kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__
+            if name in ('ImageNet', 'CustomDataset'):
                 _check_image_folder(dataset, loader)
 
 

@@ -1,5 +1,6 @@
 """Reading checkpoints without executing what is pickled in them, and telling whether they fit."""
 
+import copy
 import os
 import pickle
 import tempfile
@@ -36,9 +37,6 @@ class _Skipped:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
-    def __setstate__(self, state: Any) -> None:
-        pass
-
     def __setitem__(self, key: Any, value: Any) -> None:
         pass
 
@@ -58,8 +56,16 @@ class _Skipped:
         return id(self)
 
 
-class _RestrictedUnpickler(pickle.Unpickler):
-    """Builds tensors, containers and numbers; imports and calls nothing else."""
+class _RestrictedUnpickler(pickle._Unpickler):
+    """Builds tensors, containers and numbers; imports and calls nothing else, and changes nothing that it admits."""
+
+    dispatch = {**pickle._Unpickler.dispatch}
+
+    def load_build(self) -> None:
+        # The state of an object: dropped, because a file could set attributes of admitted functions and classes by it.
+        self.stack.pop()
+
+    dispatch[pickle.BUILD[0]] = load_build
 
     def find_class(self, module: str, name: str) -> Any:
         is_storage = module == 'torch' and name in _ADMITTED_STORAGES
@@ -121,13 +127,17 @@ def read_weights(path: str | Path) -> 'OrderedDict[str, Tensor]':
         OrderedDict[str, Tensor]: By name, without a ``module.`` that a parallel wrapper left behind.
 
     Raises:
-        FileNotFoundError, ValueError: As :func:`read_checkpoint`, and if the file holds no weights.
+        FileNotFoundError, ValueError: As :func:`read_checkpoint`, and if the file holds no weights, or objects among
+            them.
     """
     content = read_checkpoint(path)
     for key in ('state_dict', 'model'):
         if isinstance(content.get(key), Mapping):
             content = content[key]
             break
+    lost = [name for name, value in content.items() if isinstance(value, _Skipped)]
+    if lost:
+        raise ValueError(f'{path} holds values that are no plain tensors, in {", ".join(map(str, lost[:8]))}')
     weights = OrderedDict(
         (name.removeprefix('module.'), value.detach()) for name, value in content.items() if isinstance(value, Tensor)
     )
@@ -139,13 +149,12 @@ def read_weights(path: str | Path) -> 'OrderedDict[str, Tensor]':
 
 
 def check_fit(
-    model: nn.Module,
-    weights: Mapping[str, Tensor],
-    source: str,
-    may_differ: Iterable[str] = ('region_head.',),
-    resizable: bool = True,
+    model: nn.Module, weights: Mapping[str, Tensor], source: str, may_differ: Iterable[str] = ('region_head.',)
 ) -> None:
     """Refuses weights of another architecture, which mmengine would load as far as they fit and only log the rest.
+
+    They are loaded into a copy of the model, so that what its load hooks mend, such as position embeddings of another
+    input size, passes.
 
     Args:
         model (nn.Module): What the weights are for, in a parallel wrapper or not.
@@ -153,32 +162,19 @@ def check_fit(
         source (str): Named in the error, such as the file.
         may_differ (Iterable[str]): Beginnings of names that may be missing, left over, or of another shape. Defaults to
             the region classifier, which only training uses.
-        resizable (bool): Whether position embeddings may be of another input size, to which the backbones resize them
-            when they load. Defaults to True.
 
     Raises:
         ValueError: With the names and shapes that differ.
     """
     allowed = tuple(may_differ)
-    model = model.module if is_model_wrapper(model) else model
-    wanted = model.state_dict()
-    missing = [name for name in wanted if name not in weights and not name.startswith(allowed)]
-    unexpected = [name for name in weights if name not in wanted and not name.startswith(allowed)]
-    reshaped = [
-        f'{name}: {tuple(weights[name].shape)}, needed {tuple(wanted[name].shape)}'
-        for name in wanted
-        if name in weights
-        and weights[name].shape != wanted[name].shape
-        and not name.startswith(allowed)
-        and not (resizable and 'pos_embed' in name and weights[name].shape[-1] == wanted[name].shape[-1])
-    ]
-    differences = [
-        f'{title} ({len(names)}): {", ".join(names[:8])}{" ..." if len(names) > 8 else ""}'
-        for title, names in (('missing', missing), ('not of this model', unexpected), ('of another shape', reshaped))
-        if names
-    ]
-    if differences:
-        raise ValueError(f'{source} does not fit {type(model).__name__}:\n  ' + '\n  '.join(differences))
+    copied = copy.deepcopy(model.module if is_model_wrapper(model) else model)
+    judged = {name: value for name, value in copied.state_dict().items() if name.startswith(allowed)}
+    judged |= {name: value for name, value in weights.items() if not name.startswith(allowed)}
+    try:
+        copied.load_state_dict(judged)
+    except RuntimeError as error:
+        lines = [line if len(line) < 800 else f'{line[:800]} ...' for line in str(error).splitlines()[1:]]
+        raise ValueError('\n'.join([f'{source} does not fit {type(copied).__name__}:', *lines[:20]])) from None
 
 
 def write_weights(path: str | Path, weights: Mapping[str, Tensor]) -> None:

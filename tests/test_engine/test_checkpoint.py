@@ -1,6 +1,7 @@
 """Checkpoints are read without executing them, and refused by name where they do not fit."""
 
 import argparse
+import io
 import pickle
 from collections import OrderedDict
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 from torch import nn
 
 from smmix_mm.engine import check_fit, read_checkpoint, read_weights, write_weights
+from smmix_mm.engine.checkpoint import _RestrictedUnpickler
+from smmix_mm.models import PVT
 
 
 class Evil:
@@ -113,11 +116,52 @@ def test_fit_names_what_differs():
     del weights['head.bias']
     with pytest.raises(ValueError, match=r'file\.pth does not fit Sequential') as error:
         check_fit(model, weights, 'file.pth')
-    assert 'missing (1): head.bias' in str(error.value)
-    assert 'not of this model (1): extra' in str(error.value)
-    assert 'body.weight: (4, 2), needed (4, 3)' in str(error.value)
+    assert 'Missing key(s) in state_dict: "head.bias"' in str(error.value)
+    assert 'Unexpected key(s) in state_dict: "extra"' in str(error.value)
+    assert 'size mismatch for body.weight' in str(error.value)
+    assert '[4, 2]' in str(error.value)
     with pytest.raises(ValueError, match=r'body\.weight'):
         check_fit(model, weights, 'file.pth', may_differ=('head.', 'extra'))
+    check_fit(model, weights, 'file.pth', may_differ=('head.', 'extra', 'body.'))
+
+
+def test_fit_leaves_model_and_weights_alone_and_lets_hooks_mend():
+    """Position embeddings of another square size pass; those that nothing resizes do not."""
+    arch = dict(
+        embed_dims=[8, 8, 8, 8],
+        num_heads=[1, 1, 1, 1],
+        mlp_ratios=[1, 1, 1, 1],
+        depths=[1, 1, 1, 1],
+        sr_ratios=[1, 1, 1, 1],
+        strides=[4, 2, 1, 1],
+    )
+    model = PVT(arch, img_size=32)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    check_fit(model, PVT(arch, img_size=64).state_dict(), 'larger')
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+    with pytest.raises(ValueError, match='size mismatch for pos_embed1'):
+        check_fit(model, PVT(arch, img_size=(32, 64)).state_dict(), 'oblong')
+
+
+def test_changes_nothing_that_it_admits():
+    """A pickle that sets an attribute of an admitted function: plain unpickling obeys, ours does not."""
+    target = torch._utils._rebuild_parameter
+    name = b'smmix_mm_touched'
+    # protocol 2; push the function; state (None, {name: 1}); BUILD; stop
+    program = (
+        b'\x80\x02ctorch._utils\n_rebuild_parameter\nN}X' + len(name).to_bytes(4, 'little') + name + b'K\x01s\x86b.'
+    )
+    assert _RestrictedUnpickler(io.BytesIO(program)).load() is target
+    assert not hasattr(target, name.decode())
+    pickle.loads(program)
+    assert target.smmix_mm_touched == 1
+    del target.smmix_mm_touched
+
+
+def test_weights_among_which_is_an_object_are_refused(tmp_path):
+    torch.save({'state_dict': {'a': torch.zeros(1), 'b': argparse.Namespace()}}, tmp_path / 'odd.pth')
+    with pytest.raises(ValueError, match=r'odd\.pth holds values that are no plain tensors, in b'):
+        read_weights(tmp_path / 'odd.pth')
 
 
 def test_written_weights_hold_no_more_than_they_show(tmp_path):

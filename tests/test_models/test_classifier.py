@@ -695,3 +695,20 @@ def test_a_short_training_learns(make_classifier):
         frozenset(['loss', 'loss_cls']),
         frozenset(['loss', 'loss_cls', 'loss_fine', 'loss_con']),
     }
+
+
+@pytest.mark.parametrize(('family', 'size'), [('vit', (35, 32)), ('vit', (30, 30)), ('pvt', (35, 40))])
+def test_images_whose_tokens_an_even_split_would_miss_are_refused(make_classifier, make_samples, family, size):
+    """The backbone pads or crops such images; the grid may still divide them."""
+    model = make_classifier(family, augments=smmix())
+    with pytest.raises(ValueError, match=r'multiples of 8 x 8 pixels.*got \d+ x \d+'):
+        model.loss(torch.randn(2, 3, *size), make_samples(LABELS[:2]))
+
+
+def test_head_has_a_gradient_when_regions_alone_are_judged(make_classifier, make_samples):
+    """Zero, not absent: DDP would wait for it."""
+    model = make_classifier('vit', augments=smmix(loss=dict(cls_weight=0.0, con_weight=0.0)))
+    found = gradients(model, model.loss(torch.randn(2, 3, 32, 32), make_samples(LABELS[:2])))
+    heads = {name: grad for name, grad in found.items() if name.startswith('head.')}
+    assert heads
+    assert all(not grad.any() for grad in heads.values())

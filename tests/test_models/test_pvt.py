@@ -335,3 +335,12 @@ def test_settings_stay_as_the_user_wrote_them(pvt_arch):
     before = copy.deepcopy(pvt_arch)
     PVT(pvt_arch, img_size=32)
     assert pvt_arch == before
+
+
+def test_dense_checkpoint_whose_last_grid_looks_like_one_with_a_class_token_loads_unchanged():
+    """5 x 10 = 50 tokens, as 7 x 7 and a class token have."""
+    model = PVT('tiny', img_size=(160, 320), out_type='featmap')
+    torch.nn.init.normal_(model.pos_embed4)
+    other = PVT('tiny', img_size=(160, 320), out_type='featmap')
+    other.load_state_dict(model.state_dict())
+    assert other.pos_embed4.equal(model.pos_embed4)

@@ -134,7 +134,7 @@ def _check_complete(name: str, weights: Mapping[str, Tensor], names: Mapping[str
     converted = {
         new.removeprefix('backbone.'): weights[old] for old, new in names.items() if new.startswith('backbone.')
     }
-    check_fit(backbone, converted, name, resizable=False)
+    check_fit(backbone, converted, name)
     for classifier in ('head', 'token_head'):
         if (f'{classifier}.weight' in weights) != (f'{classifier}.bias' in weights):
             raise ValueError(f'weight or bias of {classifier} of {name} is missing')

@@ -345,12 +345,14 @@ class PVT(BaseModule):
                 continue
             found = state_dict[name]
             wanted = getattr(self, f'pos_embed{stage + 1}')
+            if found.shape == wanted.shape:
+                continue
             num_extra_tokens = int(self._has_cls_token(stage))
             if stage == NUM_STAGES - 1 and not num_extra_tokens and _is_square(found.shape[1] - 1):
                 found = found[:, 1:]
-            # Only square grids can be told from the number of their tokens; others fail to load, with both shapes.
+            # Only square grids can be told from the number of their tokens; others are left for torch to refuse.
             side = int((found.shape[1] - num_extra_tokens) ** 0.5)
-            if found.shape != wanted.shape and _is_square(found.shape[1] - num_extra_tokens):
+            if _is_square(found.shape[1] - num_extra_tokens):
                 print_log(f'{name}: resized from a grid of {side} x {side} to {grid[0]} x {grid[1]}', logger='current')
                 found = resize_pos_embed(found, (side, side), grid, 'bilinear', num_extra_tokens)
             state_dict[name] = found

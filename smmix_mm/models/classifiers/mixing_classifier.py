@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 from mmengine.logging import print_log
+from mmengine.model import PretrainedInit
 from mmpretrain.models.classifiers import ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
@@ -100,12 +101,15 @@ class MixingClassifier(ImageClassifier):
 
         Args and returns: as :class:`smmix_mm.mixing.base.Motivate`.
         """
-        if not (attention or logits):
-            with _untraced_autocast(images.device.type, autocast):
-                return Motivation(self.adapter.grid(images))
         with _evaluating(self), _untraced_autocast(images.device.type, autocast):
-            features = self.adapter.read(images, attention=attention)
-            return Motivation(features.grid, features.attention, self.classify(features.feats) if logits else None)
+            if not (attention or logits):
+                motivation = Motivation(self.adapter.grid(images))
+            else:
+                features = self.adapter.read(images, attention=attention)
+                scores = self.classify(features.feats) if logits else None
+                motivation = Motivation(features.grid, features.attention, scores)
+        self._check_alignment(images, motivation.grid)
+        return motivation
 
     def classify(self, feats: tuple[Tensor, ...]) -> Tensor:
         """Logits ``(B, classes)`` of the backbone's output, by the stock neck and head."""
@@ -126,6 +130,15 @@ class MixingClassifier(ImageClassifier):
                 if part is not None and not any(_is_pretrained(module) for module in part.modules()):
                     init_transformer(part)
             print_log('Parts without pretrained weights now have the published initialisation instead', 'current')
+
+    def _check_alignment(self, images: Tensor, grid: tuple[int, int]) -> None:
+        """A backbone that pads images or leaves pixels out has tokens that are not where an even split puts them."""
+        stride, size = self.adapter.stride, tuple(images.shape[-2:])
+        if size != (grid[0] * stride[0], grid[1] * stride[1]):
+            raise ValueError(
+                f'sides of the images have to be multiples of {stride[0]} x {stride[1]} pixels, the stride of '
+                f'{type(self.backbone).__name__}, for regions to be mixed, but got {size[0]} x {size[1]}'
+            )
 
     def _prepare_labels(self) -> None:
         """Has the data preprocessor make one-hot labels, and check them before."""
@@ -201,7 +214,7 @@ def _untraced_autocast(device_type: str, enabled: bool) -> Iterator[None]:
 def _is_pretrained(module: nn.Module) -> bool:
     configs = getattr(module, 'init_cfg', None) or []
     configs = [configs] if isinstance(configs, dict) else configs
-    return any(config['type'] == 'Pretrained' for config in configs)
+    return any(config['type'] in ('Pretrained', PretrainedInit) for config in configs)
 
 
 def _without_batch_augments(data_preprocessor: dict | nn.Module | None) -> dict | nn.Module:
