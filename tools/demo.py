@@ -33,6 +33,8 @@ NUM_PICTURES = 8
 
 def main() -> None:
     started = time.time()
+    # Configs name their data relative to the root of the repository.
+    os.chdir(ROOT)
     init_default_scope('mmpretrain')
     dataset_cfg = Config.fromfile(CONFIGS['SMMix']).val_dataloader.dataset
     dataset = DigitScenes(**{key: value for key, value in dataset_cfg.items() if key != 'type'})

@@ -1,6 +1,6 @@
 # The schedule of the released SMMix code: 300 epochs, batch 1024 in all (8 GPUs x 128).
 optim_wrapper = dict(
-    # fp16 autocast with dynamic loss scale, as released: the defaults of this wrapper. Without a GPU: type=OptimWrapper.
+    # fp16 autocast with dynamic loss scale, as released: the defaults of this wrapper. Without a GPU use OptimWrapper.
     type='AmpOptimWrapper',
     # 5e-4 for every 512 images of the batch.
     optimizer=dict(type='AdamW', lr=5e-4 * 1024 / 512, weight_decay=0.05, betas=(0.9, 0.999), eps=1e-8),
