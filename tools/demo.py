@@ -82,12 +82,12 @@ def pass_on(name: str, run: subprocess.Popen) -> None:
 
 
 def read_result(work_dir: Path) -> dict[str, float]:
-    """Last accuracy and median time of a step of the latest run in a work directory, from mmengine's own record."""
+    """Last accuracy and mean time of a step of the latest run in a work directory, from mmengine's own record."""
     record = max(work_dir.glob('*/vis_data/scalars.json'))
     rows = [json.loads(line) for line in record.read_text().splitlines()]
     return dict(
         top1=[row['accuracy/top1'] for row in rows if 'accuracy/top1' in row][-1],
-        seconds=statistics.median(row['time'] for row in rows if 'loss' in row),
+        seconds=statistics.fmean(row['time'] for row in rows if 'loss' in row),
     )
 
 

@@ -7,3 +7,6 @@ _base_ = [
 ]
 
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))
+
+# What is logged is the mean over all steps since the last line, Mixup's and the other method's alike.
+log_processor = dict(window_size=100)
