@@ -149,7 +149,6 @@ def paste_windows(
     _check_region(region, grid)
     patch = _patch_size(images, grid)
     mixed = images.clone()
-    batch = torch.arange(len(images), device=images.device)
     if torch.are_deterministic_algorithms_enabled():
         # On CUDA their indexed writes copy a strided view out and back as a whole: wrong where windows overlap.
         source = _window_tokens(source_corners, region)
@@ -157,6 +156,7 @@ def paste_windows(
         _tokens(mixed, grid)[target] = _tokens(images.flip(0), grid)[source]
         return mixed
     # One strided view of all windows, one indexed copy: gathers over whole images cost three to eight times that.
+    batch = torch.arange(len(images), device=images.device)
     target_rows, target_cols = target_corners.unbind(1)
     source_rows, source_cols = source_corners.unbind(1)
     cut = _windows(images, region, patch)[batch.flip(0), :, source_rows, source_cols]

@@ -12,7 +12,7 @@ from mmpretrain.models import build_classifier
 from smmix_mm.adapters import build_adapter
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAD = dict(type='LinearClsHead', num_classes=4, in_channels=16)
+HEAD = dict(type='LinearClsHead', num_classes=4, in_channels=32)
 
 
 def code_blocks(document: str, language: str) -> list[str]:
@@ -42,18 +42,18 @@ def test_readme_diff_turns_a_stock_config_into_smmix():
 
 
 @pytest.mark.parametrize('name', ['InPlaceMix', 'T2TViTAdapter'])
-def test_architecture_example_runs(name):
+def test_architecture_example_runs(pvt_arch, name):
     (example,) = [block for block in code_blocks('docs/architecture.md', 'python') if f'class {name}' in block]
     scope = {}
     exec(example.replace('register_module()', 'register_module(force=True)'), scope)
     if name == 'InPlaceMix':
-        backbone = dict(type='smmix_mm.PVT', arch=small_pvt(), img_size=32)
+        backbone = dict(type='smmix_mm.PVT', arch=pvt_arch, img_size=32)
         method = dict(type='smmix_mm.InPlaceMix', region=(2, 2))
     else:
         backbone = dict(
             type='T2T_ViT',
             img_size=64,
-            embed_dims=16,
+            embed_dims=32,
             num_layers=2,
             t2t_cfg=dict(token_dims=8, use_performer=False),
             layer_cfgs=dict(num_heads=2, feedforward_channels=16),
@@ -74,17 +74,6 @@ def test_architecture_example_runs(name):
     mixed = model.mixing.methods[0](images, torch.eye(4)[:3], model.motivate, model.mixing.draw()[1])
     assert mixed.images.shape == images.shape
     assert mixed.targets.sum(dim=1).tolist() == pytest.approx([1, 1, 1])
-
-
-def small_pvt() -> dict:
-    return dict(
-        embed_dims=[8, 8, 16, 16],
-        num_heads=[1, 1, 2, 2],
-        mlp_ratios=[1, 1, 1, 1],
-        depths=[1, 1, 1, 1],
-        sr_ratios=[2, 2, 1, 1],
-        strides=[4, 2, 1, 1],
-    )
 
 
 @pytest.mark.parametrize(

@@ -62,9 +62,8 @@ def train_all() -> None:
         reader = threading.Thread(target=pass_on, args=(name, run))
         reader.start()
         runs[name] = run, reader
-    for run, reader in runs.values():
+    for _, reader in runs.values():
         reader.join()
-        run.wait()
     failed = [name for name, (run, _) in runs.items() if run.returncode]
     if failed:
         raise SystemExit(f'the training with {" and ".join(failed)} failed; see the lines above')

@@ -2,14 +2,8 @@
 # Tests on the GPUs of this machine, or on this machine as one of several.
 # Usage: [NNODES=.. NODE_RANK=.. MASTER_ADDR=.. PORT=..] tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]
 set -euo pipefail
-config=${1:?usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]}
-checkpoint=${2:?usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]}
-gpus=${3:?usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]}
-shift 3
-exec python -m torch.distributed.run \
-  --nnodes="${NNODES:-1}" \
-  --node_rank="${NODE_RANK:-0}" \
-  --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-  --master_port="${PORT:-29500}" \
-  --nproc_per_node="$gpus" \
-  -- "$(dirname "$0")/test.py" "$config" "$checkpoint" --launcher pytorch "$@"
+usage='usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]'
+config=${1:?$usage}
+checkpoint=${2:?$usage}
+gpus=${3:?$usage}
+exec "$(dirname "$0")/dist_launch.sh" test.py "$gpus" "$config" "$checkpoint" "${@:4}"

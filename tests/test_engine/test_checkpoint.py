@@ -125,22 +125,14 @@ def test_fit_names_what_differs():
     check_fit(model, weights, 'file.pth', may_differ=('head.', 'extra', 'body.'))
 
 
-def test_fit_leaves_model_and_weights_alone_and_lets_hooks_mend():
+def test_fit_leaves_model_and_weights_alone_and_lets_hooks_mend(pvt_arch):
     """Position embeddings of another square size pass; those that nothing resizes do not."""
-    arch = dict(
-        embed_dims=[8, 8, 8, 8],
-        num_heads=[1, 1, 1, 1],
-        mlp_ratios=[1, 1, 1, 1],
-        depths=[1, 1, 1, 1],
-        sr_ratios=[1, 1, 1, 1],
-        strides=[4, 2, 1, 1],
-    )
-    model = PVT(arch, img_size=32)
+    model = PVT(pvt_arch, img_size=32)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    check_fit(model, PVT(arch, img_size=64).state_dict(), 'larger')
+    check_fit(model, PVT(pvt_arch, img_size=64).state_dict(), 'larger')
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
     with pytest.raises(ValueError, match='size mismatch for pos_embed1'):
-        check_fit(model, PVT(arch, img_size=(32, 64)).state_dict(), 'oblong')
+        check_fit(model, PVT(pvt_arch, img_size=(32, 64)).state_dict(), 'oblong')
 
 
 def test_changes_nothing_that_it_admits():
