@@ -2,5 +2,6 @@
 
 from .checkpoint import check_fit, read_checkpoint, read_weights, write_weights
 from .dataloaders import complete_dataloaders
+from .pretrained import load_backbone
 
-__all__ = ['check_fit', 'complete_dataloaders', 'read_checkpoint', 'read_weights', 'write_weights']
+__all__ = ['check_fit', 'complete_dataloaders', 'load_backbone', 'read_checkpoint', 'read_weights', 'write_weights']

@@ -1,9 +1,10 @@
-"""Reading checkpoints without executing what is pickled in them, and telling whether they fit."""
+"""Reading checkpoints without executing what is pickled in them, telling whether they fit, and writing them."""
 
 import copy
+import hashlib
 import os
 import pickle
-import tempfile
+import secrets
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -170,30 +171,51 @@ def check_fit(
     copied = copy.deepcopy(model.module if is_model_wrapper(model) else model)
     judged = {name: value for name, value in copied.state_dict().items() if name.startswith(allowed)}
     judged |= {name: value for name, value in weights.items() if not name.startswith(allowed)}
+    load_strictly(copied, judged, source)
+
+
+def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Loads all or fails; errors name the source and at most 20 of the names and shapes that differ.
+
+    Raises:
+        ValueError: If a tensor is missing, unexpected or of another shape, after the load hooks.
+    """
     try:
-        copied.load_state_dict(judged)
+        module.load_state_dict(weights)
     except RuntimeError as error:
-        lines = [line if len(line) < 800 else f'{line[:800]} ...' for line in str(error).splitlines()[1:]]
-        raise ValueError('\n'.join([f'{source} does not fit {type(copied).__name__}:', *lines[:20]])) from None
+        lines = str(error).splitlines()
+        lines = [line if len(line) < 800 else f'{line[:800]} ...' for line in lines[1:] or lines]
+        raise ValueError('\n'.join([f'{source} does not fit {type(module).__name__}:', *lines[:20]])) from None
 
 
-def write_weights(path: str | Path, weights: Mapping[str, Tensor]) -> None:
+def write_weights(path: str | Path, weights: Mapping[str, Tensor], hashed: bool = False) -> Path:
     """Writes weights under ``state_dict``, as mmengine reads them; a crash leaves no half-written file behind.
 
     Args:
         path (str | Path): Replaced if it exists. Missing folders are made.
         weights (Mapping[str, Tensor]): By name.
+        hashed (bool): Whether to put the first 8 digits of the file's SHA-256 into its name, as OpenMMLab does:
+            ``pvt.pth`` becomes ``pvt-0123abcd.pth``. The same weights give the same bytes. Defaults to False.
+
+    Returns:
+        Path: What was written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Clones: a view would drag its whole storage into the file.
-    content = {'meta': {}, 'state_dict': OrderedDict((name, value.clone()) for name, value in weights.items())}
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f'.{path.name}-', delete=False) as file:
-        try:
+    # Clones: a view would drag its whole storage into the file. Contiguous: the bytes would show the order in memory.
+    cloned = ((name, value.detach().clone(memory_format=torch.contiguous_format)) for name, value in weights.items())
+    content = {'meta': {}, 'state_dict': OrderedDict(cloned)}
+    unfinished = path.with_name(f'.{path.name}-{secrets.token_hex(4)}')
+    try:
+        with unfinished.open('xb') as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-        except BaseException:
-            Path(file.name).unlink()
-            raise
-    Path(file.name).replace(path)
+        if hashed:
+            digest = hashlib.sha256(unfinished.read_bytes()).hexdigest()
+            path = path.with_name(f'{path.name.removesuffix(".pth")}-{digest[:8]}.pth')
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    return path

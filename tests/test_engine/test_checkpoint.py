@@ -1,7 +1,9 @@
 """Checkpoints are read without executing them, and refused by name where they do not fit."""
 
 import argparse
+import hashlib
 import io
+import json
 import pickle
 from collections import OrderedDict
 from pathlib import Path
@@ -10,20 +12,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from unsafe_pickle import TouchOnLoad
 
 from smmix_mm.engine import check_fit, read_checkpoint, read_weights, write_weights
 from smmix_mm.engine.checkpoint import _RestrictedUnpickler
 from smmix_mm.models import PVT
 
-
-class Evil:
-    """Touches a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
+LAYOUTS = json.loads((Path(__file__).parents[1] / 'data' / 'checkpoint_layouts.json').read_text())
 
 
 def make_weights() -> 'OrderedDict[str, torch.Tensor]':
@@ -58,10 +53,10 @@ def test_executes_nothing(tmp_path, zipped):
     """The control: plain unpickling runs the payload. Ours keeps the tensors and skips the rest."""
     touched = tmp_path / 'touched'
     path = tmp_path / 'checkpoint.pth'
-    torch.save({'model': make_weights(), 'evil': Evil(touched)}, path, _use_new_zipfile_serialization=zipped)
+    torch.save({'model': make_weights(), 'evil': TouchOnLoad(touched)}, path, _use_new_zipfile_serialization=zipped)
     assert read_weights(path)['number'] == 7
     assert not touched.exists()
-    pickle.loads(pickle.dumps(Evil(touched)))
+    pickle.loads(pickle.dumps(TouchOnLoad(touched)))
     assert touched.exists()
 
 
@@ -162,6 +157,18 @@ def test_written_weights_hold_no_more_than_they_show(tmp_path):
     assert path.stat().st_size < 10_000
     assert read_weights(path)['view'].shape == (2, 2)
     assert [file.name for file in path.parent.iterdir()] == ['weights.pth']
+
+
+def test_hash_in_the_name_is_that_of_the_file_and_comes_again(tmp_path):
+    weights = make_weights()
+    path = write_weights(tmp_path / 'weights.v1.pth', weights, hashed=True)
+    assert path.name == f'weights.v1-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth'
+    before = path.read_bytes()
+    # Read back, the tensors lie elsewhere in memory.
+    assert write_weights(tmp_path / 'weights.v1', read_weights(path), hashed=True) == path
+    assert path.read_bytes() == before
+    assert write_weights(tmp_path / 'weights.v1.pth', {'a': torch.zeros(2)}, hashed=True) != path
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

@@ -1,15 +1,23 @@
 import copy
 import json
+import pickle
 from pathlib import Path
 
 import pytest
 import reference
 import torch
-from mmengine.registry import DefaultScope
+import torch.nn.functional as F
+from mmdet.registry import MODELS as DETECTORS
+from mmengine.logging import MMLogger
+from mmengine.model import BaseModule
+from mmengine.registry import DefaultScope, init_default_scope
 from mmpretrain.models.heads import LinearClsHead
+from mmseg.registry import MODELS as SEGMENTORS
 from torch import nn
 
 from smmix_mm.models import PVT
+from smmix_mm.models.backbones import pvt
+from smmix_mm.models.backbones.pvt_layout import settings_of
 from smmix_mm.registry import MODELS
 
 LAYOUTS = json.loads((Path(__file__).parents[1] / 'data' / 'checkpoint_layouts.json').read_text())
@@ -84,6 +92,30 @@ def test_other_sizes_interpolate_the_position_embeddings(make_backbone, pvt_arch
         torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize('out_type', ['cls_token', 'featmap'])
+@torch.no_grad()
+def test_position_embeddings_of_a_detectors_images_are_torchs_own_interpolation(make_backbone, pvt_arch, out_type):
+    """At 800 x 1344, from 64 x 64. Patch embeddings of zeros leave nothing but position embeddings."""
+    arch = pvt_arch | dict(strides=[4, 2, 2, 2], sr_ratios=[8, 4, 2, 1])
+    backbone, seen = make_backbone('pvt', (64, 64), arch=arch, out_type=out_type).eval(), []
+    for stage in range(1, 5):
+        for parameter in getattr(backbone, f'patch_embed{stage}').norm.parameters():
+            parameter.zero_()
+    if out_type == 'cls_token':
+        backbone.cls_token.zero_()
+    backbone.pos_drop.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    backbone(torch.zeros(1, 3, 800, 1344))
+    for stage, (found, old, new) in enumerate(
+        zip(seen, (16, 8, 4, 2), ((200, 336), (100, 168), (50, 84), (25, 42)), strict=True), 1
+    ):
+        embed = getattr(backbone, f'pos_embed{stage}')
+        extra = embed[:, : embed.shape[1] - old * old]
+        grid = embed[:, extra.shape[1] :].transpose(1, 2).reshape(1, -1, old, old)
+        resized = F.interpolate(grid, size=new, mode='bilinear', align_corners=False).flatten(2).transpose(1, 2)
+        assert extra.shape[1] == (out_type == 'cls_token' and stage == 4)
+        torch.testing.assert_close(found, torch.cat([extra, resized], dim=1), rtol=1e-6, atol=1e-6)
+
+
 @torch.no_grad()
 def test_built_for_a_non_square_size(make_backbone, pvt_arch):
     backbone = make_backbone('pvt', img_size=(32, 48))
@@ -101,12 +133,15 @@ def test_maps_of_both_out_types_agree_until_the_class_token_joins(make_backbone)
     classifier, dense = make_backbone('pvt'), make_backbone('pvt', out_type='featmap')
     dense.load_state_dict(classifier.state_dict())
     seen = []
-    classifier.patch_embed4.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    for stage in (2, 3, 4):
+        embed = getattr(classifier, f'patch_embed{stage}')
+        embed.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     images = torch.randn(2, 3, 32, 48)
     classifier(images)
     maps = dense(images)
     assert [tuple(one.shape) for one in maps] == [(2, 8, 8, 12), (2, 16, 4, 6), (2, 24, 4, 6), (2, 32, 4, 6)]
-    assert torch.equal(seen[0], maps[2])
+    assert len(seen) == 3
+    assert all(torch.equal(one, other) for one, other in zip(seen, maps, strict=False))
 
 
 @torch.no_grad()
@@ -273,6 +308,263 @@ def test_init_cfg_comes_after_the_published_initialisation(make_backbone, tmp_pa
     for name, value in dense.state_dict().items():
         expected = classifier.state_dict()[name]
         assert torch.equal(value, expected[:, 1:] if name == 'pos_embed4' else expected), name
+
+
+def dense_model(library, backbone):
+    """A small RetinaNet or Semantic FPN around it."""
+    channels, neck = backbone['arch']['embed_dims'], dict(type='FPN', out_channels=8, num_outs=5)
+    if library == 'mmseg':
+        head = dict(type='FPNHead', in_channels=[8] * 4, in_index=[0, 1, 2, 3], feature_strides=[4, 8, 16, 32])
+        head |= dict(channels=8, num_classes=3)
+        neck = neck | dict(in_channels=channels, num_outs=4)
+        return dict(type='EncoderDecoder', backbone=backbone, neck=neck, decode_head=head, test_cfg=dict(mode='whole'))
+    anchors = dict(type='AnchorGenerator', ratios=[1.0], strides=[4, 8, 8, 8, 16], scales=[4])
+    head = dict(type='RetinaHead', num_classes=3, in_channels=8, feat_channels=8, stacked_convs=1)
+    neck = neck | dict(in_channels=channels)
+    return dict(type='RetinaNet', backbone=backbone, neck=neck, bbox_head=head | dict(anchor_generator=anchors))
+
+
+@pytest.mark.parametrize('library', ['mmdet', 'mmseg'])
+def test_dense_models_start_from_classification_checkpoints_of_ours(
+    tmp_path, monkeypatch, make_classifier, pvt_arch, library
+):
+    """Each weight is the file's, and mmengine's initialisation log says so."""
+    told = {}
+    monkeypatch.setattr(
+        BaseModule,
+        '_dump_init_info',
+        lambda self: told.update({name: self._params_init_info[p]['init_info'] for name, p in self.named_parameters()}),
+    )
+    classifier, path = make_classifier('pvt'), str(tmp_path / 'epoch_8.pth')
+    torch.save(dict(meta=dict(epoch=8), state_dict=classifier.state_dict(), optimizer=dict(state={})), path)
+    init_cfg = dict(type='Pretrained', checkpoint=path)
+    backbone = dict(type='smmix_mm.PVT', arch=pvt_arch, img_size=32, out_type='featmap', init_cfg=init_cfg)
+    init_default_scope(library)
+    model = dict(mmdet=DETECTORS, mmseg=SEGMENTORS)[library].build(dense_model(library, backbone))
+    model.init_weights()
+    assert type(model.backbone) is PVT
+    assert model.backbone.is_init
+    expected = classifier.backbone.state_dict()
+    for name, value in model.backbone.state_dict().items():
+        assert value.equal(expected[name][:, 1:] if name == 'pos_embed4' else expected[name]), name
+    assert {info for name, info in told.items() if name.startswith('backbone.')} == {f'BackboneInit: load from {path}'}
+    assert not any('BackboneInit' in info for name, info in told.items() if not name.startswith('backbone.'))
+    assert not any(hasattr(module, '_params_init_info') for module in model.modules())
+
+
+def test_dense_models_do_not_start_from_half_a_checkpoint(tmp_path, make_classifier, pvt_arch):
+    """mmengine would have logged it and gone on."""
+    weights = make_classifier('pvt').state_dict()
+    del weights['backbone.block3.0.mlp.fc2.bias']
+    torch.save(dict(state_dict=weights), tmp_path / 'half.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'half.pth'))
+    backbone = dict(type='smmix_mm.PVT', arch=pvt_arch, img_size=32, out_type='featmap', init_cfg=init_cfg)
+    init_default_scope('mmdet')
+    with pytest.raises(ValueError, match=r'half\.pth does not fit PVT:\n.*Missing.*"block3\.0\.mlp\.fc2\.bias"'):
+        DETECTORS.build(dense_model('mmdet', backbone)).init_weights()
+
+
+def test_classifiers_keep_a_pretrained_backbone(tmp_path, make_backbone, make_classifier):
+    """What else they have gets the published initialisation."""
+    source = make_backbone('pvt')
+    torch.save(dict(model=source.state_dict()), tmp_path / 'pvt.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'pvt.pth'))
+    classifier = make_classifier('pvt', backbone=dict(init_cfg=init_cfg))
+    classifier.init_weights()
+    for name, value in classifier.backbone.state_dict().items():
+        assert value.equal(source.state_dict()[name]), name
+    assert (classifier.head.fc.bias == 0).all()
+
+
+def test_a_cut_class_token_is_not_called_resized(make_backbone):
+    """The log tells of position embeddings that were interpolated, and of no others."""
+    lines, logger = [], MMLogger.get_current_instance()
+    logger.addFilter(lambda record: lines.append(record.getMessage()) or True)
+    try:
+        make_backbone('pvt', out_type='featmap').load_state_dict(make_backbone('pvt').state_dict())
+        assert not any('resized' in line for line in lines)
+        make_backbone('pvt', (64, 64), out_type='featmap').load_state_dict(make_backbone('pvt').state_dict())
+        assert sum('resized from a grid of' in line for line in lines) == 4
+    finally:
+        logger.filters.pop()
+
+
+@pytest.mark.parametrize('out_type', ['cls_token', 'featmap'])
+@pytest.mark.parametrize('qkv_bias', [True, False])
+def test_settings_show_in_the_shapes(pvt_arch, out_type, qkv_bias):
+    """All but the number of heads, and the size of images that are not square."""
+    found = settings_of(PVT(pvt_arch, 64, 4, out_type, qkv_bias=qkv_bias).state_dict())
+    assert found == dict(
+        arch=pvt_arch | dict(num_heads=[1] * 4), img_size=64, in_channels=4, out_type=out_type, qkv_bias=qkv_bias
+    )
+    assert 'img_size' not in settings_of(PVT(pvt_arch, (32, 64)).state_dict())
+    assert settings_of(PVT('large', out_type='featmap').state_dict())['arch'] == PVT.arch_zoo['large'] | dict(
+        num_heads=[1] * 4
+    )
+
+
+@pytest.fixture
+def resizings(monkeypatch):
+    """Grids that position embeddings are interpolated to."""
+    grids, resize = [], pvt.resize_pos_embed
+
+    def count(embed, old, new, **settings):
+        if tuple(old) != tuple(new):
+            grids.append(tuple(new))
+        return resize(embed, old, new, **settings)
+
+    monkeypatch.setattr(pvt, 'resize_pos_embed', count)
+    return grids
+
+
+def run(backbone, images):
+    with torch.no_grad():
+        return [one.clone() for one in backbone(images)]
+
+
+def uncached(backbone, images):
+    """With gradients on, nothing is kept and nothing kept is used."""
+    return [one.detach() for one in backbone(images)]
+
+
+def same(ones, others):
+    return all(torch.equal(one, other) for one, other in zip(ones, others, strict=True))
+
+
+@pytest.mark.parametrize('out_type', ['cls_token', 'featmap'])
+def test_evaluation_interpolates_position_embeddings_once_a_size(make_backbone, resizings, out_type):
+    backbone = make_backbone('pvt', out_type=out_type).eval()
+    images = torch.randn(3, 3, 48, 64)
+    expected = [uncached(backbone, image[None]) for image in images]
+    assert len(resizings) == 3 * 4
+    resizings.clear()
+    for _ in range(2):
+        for image, one in zip(images, expected, strict=True):
+            assert same(run(backbone, image[None]), one)
+    assert resizings == [(12, 16), (6, 8), (6, 8), (6, 8)]
+    with torch.inference_mode():
+        assert same(backbone(images[:1]), expected[0])
+    assert len(resizings) == 4
+
+
+def test_position_embeddings_of_the_built_size_are_the_parameters_themselves(make_backbone, resizings):
+    backbone = make_backbone('pvt').eval()
+    run(backbone, torch.randn(1, 3, 32, 32))
+    assert resizings == []
+    assert backbone._resized == [{}, {}, {}, {}]
+    assert backbone._pos_embed(0, (8, 8)) is backbone.pos_embed1
+
+
+def test_no_more_than_four_sizes_are_kept(make_backbone, resizings):
+    """The last that were asked for."""
+    backbone = make_backbone('pvt').eval()
+    images = {side: torch.randn(1, 3, side, side) for side in (40, 48, 56, 64, 72)}
+    for side in (40, 48, 56, 64, 40, 72, 40, 64, 56, 72):
+        run(backbone, images[side])
+    assert len(resizings) == 5 * 4
+    run(backbone, images[48])
+    assert len(resizings) == 6 * 4
+    assert all(len(kept) == 4 for kept in backbone._resized)
+
+
+def swap(backbone):
+    """As EMAHook does: evaluation begins after it, since the version counter does not show it."""
+    versions = [parameter._version for parameter in backbone.parameters()]
+    for parameter in backbone.parameters():
+        parameter.data.copy_(parameter.data * 1.5)
+    assert [parameter._version for parameter in backbone.parameters()] == versions
+    backbone.eval()
+
+
+@torch.no_grad()
+def change_in_place(backbone):
+    backbone.pos_embed1.mul_(1.5)
+    backbone.pos_embed4.add_(1)
+
+
+def replace(backbone):
+    backbone.pos_embed2 = nn.Parameter(backbone.pos_embed2.detach() * 2)
+
+
+def load(backbone):
+    backbone.load_state_dict({name: value * 1.5 for name, value in backbone.state_dict().items()})
+
+
+def train(backbone):
+    backbone.train()
+    optimizer = torch.optim.SGD(backbone.parameters(), lr=0.1)
+    backbone(torch.randn(2, 3, 48, 64))[0].sum().backward()
+    optimizer.step()
+    backbone.eval()
+
+
+@pytest.mark.parametrize('change', [swap, change_in_place, replace, load, train, lambda backbone: backbone.double()])
+def test_changed_weights_are_interpolated_anew(make_backbone, change):
+    backbone, images = make_backbone('pvt', out_type='featmap').eval(), torch.randn(2, 3, 48, 64)
+    before = run(backbone, images)
+    change(backbone)
+    images = images.to(backbone.pos_embed1.dtype)
+    expected = uncached(backbone, images)
+    assert not same(before, expected)
+    for _ in range(2):
+        assert same(run(backbone, images), expected)
+
+
+def test_training_keeps_no_position_embeddings(make_backbone, resizings):
+    """Not in a motivation pass either, which turns training off without eval(), nor where gradients are on."""
+    backbone, images = make_backbone('pvt'), torch.randn(2, 3, 48, 64)
+    backbone.train()
+    for _ in range(2):
+        run(backbone, images)
+    backbone.training = False
+    for _ in range(2):
+        run(backbone, images)
+    assert len(resizings) == 4 * 4
+    backbone.eval()
+    for _ in range(2):
+        backbone.zero_grad()
+        backbone(images)[0].sum().backward()
+        assert backbone.pos_embed1.grad.abs().sum() > 0
+    assert len(resizings) == 6 * 4
+    run(backbone, images)
+    backbone(images)[0].sum().backward()
+    assert len(resizings) == 8 * 4
+
+
+def test_kept_position_embeddings_are_no_part_of_the_model(make_backbone):
+    """Of its state, its copies, and its pickles; copies keep their own."""
+    backbone, images = make_backbone('pvt').eval(), torch.randn(1, 3, 48, 64)
+    names = set(backbone.state_dict())
+    expected = run(backbone, images)
+    assert set(backbone.state_dict()) == names
+    assert len(pickle.dumps(backbone)) == len(pickle.dumps(make_backbone('pvt').eval()))
+    for other in (copy.deepcopy(backbone), pickle.loads(pickle.dumps(backbone)), copy.copy(backbone)):
+        assert other._resized == [{}, {}, {}, {}]
+        assert same(run(other, images), expected)
+        change_in_place(other)
+        assert same(run(other, images), uncached(other, images))
+    assert same(run(backbone, images), uncached(backbone, images))
+
+
+def test_parameters_made_for_inference_alone_are_interpolated_every_time(make_backbone):
+    """They have no version counter."""
+    with torch.inference_mode():
+        backbone, images = make_backbone('pvt').eval(), torch.randn(1, 3, 48, 64)
+        assert same(backbone(images), backbone(images))
+    assert backbone._resized == [{}, {}, {}, {}]
+
+
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
+@torch.no_grad()
+def test_compiled_and_traced_evaluation_keeps_nothing(make_backbone):
+    backbone, images = make_backbone('pvt', out_type='featmap').eval(), torch.randn(1, 3, 48, 64)
+    compiled = torch.compile(backbone, backend='eager', fullgraph=True)
+    outputs = [compiled(images), compiled(images), torch.jit.trace(backbone, images, check_trace=False)(images)]
+    assert backbone._resized == [{}, {}, {}, {}]
+    expected = run(backbone, images)
+    for maps in outputs:
+        for one, other in zip(maps, expected, strict=True):
+            torch.testing.assert_close(one, other)
 
 
 ARCH_ERRORS = {

@@ -17,28 +17,11 @@ from torch import Tensor, nn
 
 from smmix_mm.engine.checkpoint import check_fit, read_weights, write_weights
 from smmix_mm.models import PVT
+from smmix_mm.models.backbones.pvt_layout import settings_of
 
 
 def _count_blocks(weights: Mapping[str, Tensor], pattern: str) -> int:
     return 1 + max(int(match[1]) for match in (re.match(pattern, key) for key in weights) if match)
-
-
-def _build_pvt(weights: Mapping[str, Tensor]) -> PVT:
-    """The backbone that the shapes speak of. The number of heads does not show in them, and does not matter here."""
-    stages = range(1, 5)
-    patches = [weights[f'patch_embed{stage}.proj.weight'] for stage in stages]
-    hidden = [weights[f'block{stage}.0.mlp.fc1.weight'] for stage in stages]
-    reductions = [weights.get(f'block{stage}.0.attn.sr.weight') for stage in stages]
-    side = round(weights['pos_embed1'].shape[1] ** 0.5) * patches[0].shape[-1]
-    arch = dict(
-        embed_dims=[patch.shape[0] for patch in patches],
-        num_heads=[1] * 4,
-        mlp_ratios=[fc1.shape[0] // fc1.shape[1] for fc1 in hidden],
-        depths=[_count_blocks(weights, rf'block{stage}\.(\d+)\.') for stage in stages],
-        sr_ratios=[1 if sr is None else sr.shape[-1] for sr in reductions],
-        strides=[patch.shape[-1] for patch in patches],
-    )
-    return PVT(arch, img_size=side, in_channels=patches[0].shape[1])
 
 
 def _build_deit(weights: Mapping[str, Tensor]) -> VisionTransformer:
@@ -77,7 +60,7 @@ LAYOUTS = {
             r'head\.(weight|bias)': r'head.fc.\1',
             r'token_head\.(weight|bias)': r'region_head.\1',
         },
-        build=_build_pvt,
+        build=lambda weights: PVT(**settings_of(weights)),
     ),
     'DeiT': Layout(
         mark='blocks.0.attn.qkv.weight',

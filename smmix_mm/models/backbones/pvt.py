@@ -16,6 +16,7 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from smmix_mm.engine.pretrained import with_strict_loading
 from smmix_mm.models.initialization import init_transformer
 from smmix_mm.registry import MODELS
 
@@ -24,6 +25,13 @@ EPS = 1e-6
 PATCH_EPS = 1e-5
 
 NUM_STAGES = 4
+
+# Grids whose resized position embeddings are kept in evaluation: those of a few image sizes, such as the buckets of a
+# detector's test images.
+MAX_RESIZED = 4
+
+# torch 2.1 has it under another name alone, which later ones warn of.
+_is_compiling = getattr(torch.compiler, 'is_compiling', torch._utils.is_compiling)
 
 
 class PVTAttention(nn.Module):
@@ -123,7 +131,9 @@ class PVT(BaseModule):
 
     Takes images of any size that gives every stage at least one token and every spatial reduction a whole square:
     position embeddings are interpolated bilinearly, pixels beyond the last whole patch are left out, both as in the
-    official code. A checkpoint of another input size loads, its position embeddings resized.
+    official code. A checkpoint of another input size loads, its position embeddings resized. In evaluation without
+    gradients the interpolated ones of the last few sizes are kept until the next ``train()``, ``eval()`` or
+    ``load_state_dict()``.
 
     Args:
         arch (str | dict): ``'tiny'``, ``'small'``, ``'medium'``, ``'large'``, or a dict of lists of four,
@@ -143,7 +153,9 @@ class PVT(BaseModule):
             and 0 freeze none. Defaults to -1.
         with_cp (bool): Gradient checkpointing: recompute each block in the backward pass to save memory. Defaults to
             False.
-        init_cfg (dict, optional): Without it, the published initialisation. Defaults to None.
+        init_cfg (dict | list[dict], optional): Without it, the published initialisation. ``type='Pretrained'`` takes
+            ``checkpoint`` and optionally ``prefix``, and loads checkpoints of the backbone and of classifiers around
+            it, ours and the official ones, or fails: see :func:`smmix_mm.engine.load_backbone`. Defaults to None.
 
     Raises:
         ValueError: If a setting is outside its range.
@@ -207,6 +219,8 @@ class PVT(BaseModule):
         self.pos_drop = nn.Dropout(drop_rate)
         img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         self.pos_grids = self.grids(img_size)
+        # By stage and grid, in evaluation; None in training.
+        self._resized: list[dict] | None = None
 
         # Plain numbers: torch.compile stumbles over mmcv's DropPath when it holds a NumPy or tensor scalar.
         drop_paths = iter(torch.linspace(0, drop_path_rate, sum(settings['depths'])).tolist())
@@ -236,10 +250,15 @@ class PVT(BaseModule):
         self._freeze_stages()
 
     def init_weights(self) -> None:
-        """Published initialisation first, then whatever ``init_cfg`` says."""
+        """Published initialisation first, then whatever ``init_cfg`` says, pretrained weights last and whole."""
         if not self.is_init:
             init_transformer(self)
-        super().init_weights()
+        written = self.init_cfg
+        self.init_cfg = with_strict_loading(written)
+        try:
+            super().init_weights()
+        finally:
+            self.init_cfg = written
 
     def grids(self, img_size: tuple[int, int]) -> list[tuple[int, int]]:
         """Token grids ``(h, w)`` of the four stages for images of a size.
@@ -295,9 +314,15 @@ class PVT(BaseModule):
 
     def train(self, mode: bool = True) -> 'PVT':
         super().train(mode)
+        # Emptied by eval() too: averaged weights are swapped in before it in a way that no version counter shows.
+        self._resized = None if mode else _nothing_resized()
         for module in self._frozen_modules():
             module.eval()
         return self
+
+    def __getstate__(self) -> dict:
+        """For copies and pickles: without what can be computed again."""
+        return {**self.__dict__, '_resized': None if self._resized is None else _nothing_resized()}
 
     def _run_block(self, block: PVTBlock, x: Tensor, grid: tuple[int, int]) -> Tensor:
         if self.with_cp and x.requires_grad:
@@ -308,6 +333,26 @@ class PVT(BaseModule):
         return self.out_type == 'cls_token' and stage == NUM_STAGES - 1
 
     def _pos_embed(self, stage: int, grid: tuple[int, int]) -> Tensor:
+        """As built, or interpolated: once per grid in evaluation, in every step of training, which changes it."""
+        embed = getattr(self, f'pos_embed{stage + 1}')
+        if grid == self.pos_grids[stage] or not self._keeps_resized(embed):
+            return self._resize(stage, grid)
+        kept, state = self._resized[stage], (embed._version, embed.device, embed.dtype)
+        source, found_state, resized = kept.pop(grid, (None, None, None))
+        if source is not embed or found_state != state:
+            resized = self._resize(stage, grid)
+        kept[grid] = (embed, state, resized)
+        if len(kept) > MAX_RESIZED:
+            del kept[next(iter(kept))]
+        return resized
+
+    def _keeps_resized(self, embed: Tensor) -> bool:
+        if _is_compiling() or torch.jit.is_tracing() or torch.is_grad_enabled():
+            return False
+        # `_resized` and not `training` alone, which a motivation pass turns off within a training step.
+        return self._resized is not None and not self.training and not embed.is_inference()
+
+    def _resize(self, stage: int, grid: tuple[int, int]) -> Tensor:
         return resize_pos_embed(
             getattr(self, f'pos_embed{stage + 1}'),
             self.pos_grids[stage],
@@ -336,6 +381,8 @@ class PVT(BaseModule):
 
     def _fit_checkpoint(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
         """Drops what this ``out_type`` does not build and resizes position embeddings of another input size."""
+        if self._resized is not None:
+            self._resized = _nothing_resized()
         if self.out_type == 'featmap':
             for name in ('cls_token', 'norm.weight', 'norm.bias'):
                 state_dict.pop(prefix + name, None)
@@ -345,20 +392,24 @@ class PVT(BaseModule):
                 continue
             found = state_dict[name]
             wanted = getattr(self, f'pos_embed{stage + 1}')
-            if found.shape == wanted.shape:
+            if found.shape == wanted.shape or found.ndim != 3 or len(found) != 1:
                 continue
             num_extra_tokens = int(self._has_cls_token(stage))
-            if stage == NUM_STAGES - 1 and not num_extra_tokens and _is_square(found.shape[1] - 1):
+            if stage == NUM_STAGES - 1 and not num_extra_tokens and is_square(found.shape[1] - 1):
                 found = found[:, 1:]
             # Only square grids can be told from the number of their tokens; others are left for torch to refuse.
             side = int((found.shape[1] - num_extra_tokens) ** 0.5)
-            if _is_square(found.shape[1] - num_extra_tokens):
+            if is_square(found.shape[1] - num_extra_tokens) and (side, side) != grid:
                 print_log(f'{name}: resized from a grid of {side} x {side} to {grid[0]} x {grid[1]}', logger='current')
                 found = resize_pos_embed(found, (side, side), grid, 'bilinear', num_extra_tokens)
             state_dict[name] = found
 
 
-def _is_square(number: int) -> bool:
+def _nothing_resized() -> list[dict]:
+    return [{} for _ in range(NUM_STAGES)]
+
+
+def is_square(number: int) -> bool:
     return number > 0 and int(number**0.5) ** 2 == number
 
 

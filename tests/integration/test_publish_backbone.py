@@ -1,0 +1,300 @@
+"""Backbones stripped of all else, in our naming and in stock mmdet's."""
+
+import hashlib
+import json
+import re
+import runpy
+import subprocess
+import sys
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.models.backbones.pvt import PyramidVisionTransformer, pvt_convert
+from mmdet.registry import MODELS as DETECTORS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmpretrain.models.backbones import VisionTransformer
+from torch import nn
+
+from smmix_mm.engine import load_backbone, read_weights
+from smmix_mm.models import PVT
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / 'tools/model_converters/publish_backbone.py'
+LAYOUTS = json.loads((ROOT / 'tests/data/checkpoint_layouts.json').read_text())
+
+
+@pytest.fixture
+def publish(monkeypatch, tmp_path, capsys):
+    """Runs the tool on source.pth in this process, where torch is loaded already; gives the new file and the output."""
+
+    def run(*options):
+        monkeypatch.setattr(
+            sys, 'argv', [str(TOOL), str(tmp_path / 'source.pth'), str(tmp_path / 'out/pvt.pth'), *options]
+        )
+        runpy.run_path(str(TOOL), run_name='__main__')
+        printed = capsys.readouterr().out
+        return Path(re.search(r'written to (.+)', printed)[1]), printed
+
+    return run
+
+
+def fabricate(layout):
+    torch.manual_seed(0)
+    return OrderedDict((name, torch.randn(shape)) for name, shape in dict(LAYOUTS[layout]).items())
+
+
+def build_stock(path, **settings):
+    """As a config builds it, with nothing but its defaults and the size of the model."""
+    init_default_scope('mmdet')
+    cfg = dict(
+        type='PyramidVisionTransformer', num_layers=[2, 2, 2, 2], init_cfg=dict(type='Pretrained', checkpoint=path)
+    )
+    model = DETECTORS.build(Config(dict(model=cfg | settings)).model)
+    model.init_weights()
+    return model.eval()
+
+
+def difference(maps, others):
+    """The largest, relative to the largest value of its map."""
+    pairs = list(zip(maps, others, strict=True))
+    assert len(pairs) == 4
+    return max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
+
+
+def test_publisher_is_a_program(tmp_path):
+    torch.save({'weight': torch.zeros(1)}, tmp_path / 'source.pth')
+    done = subprocess.run(
+        [sys.executable, TOOL, tmp_path / 'source.pth', tmp_path / 'pvt.pth'], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert f'{tmp_path}/source.pth has no backbone with parts backbone; it has weight' in done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ['source.pth']
+
+
+@pytest.mark.parametrize('wrapper', [None, 'model', 'state_dict'])
+@pytest.mark.parametrize('layout', ['pvt_tiny', 'smmix_pvt_tiny'])
+def test_our_naming_keeps_the_backbone_and_drops_the_classifiers(tmp_path, publish, layout, wrapper):
+    weights = fabricate(layout)
+    torch.save({wrapper: weights, 'epoch': 1} if wrapper else weights, tmp_path / 'source.pth')
+    path, printed = publish()
+    assert path.parent == tmp_path / 'out'
+    assert path.name == f'pvt-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth'
+    published = read_weights(path)
+    assert list(published) == [name for name in weights if 'head' not in name]
+    assert all(value.equal(weights[name]) for name, value in published.items())
+    fates = printed.splitlines()
+    for name, value in weights.items():
+        fate = f'-> {name} {tuple(value.shape)}' if name in published else 'left out'
+        assert f'{name} {tuple(value.shape)} {fate}' in fates
+    assert f'159 tensors from {len(weights)} of {tmp_path}/source.pth written to {path}' in fates
+    for out_type in ('cls_token', 'featmap'):
+        load_backbone(PVT('tiny', out_type=out_type), path)
+
+
+def test_training_checkpoints_are_published_the_same_every_time(tmp_path, publish, make_classifier, make_backbone):
+    """Whatever else the file holds, and below whatever prefix."""
+    state = make_classifier('pvt').state_dict()
+    torch.save(dict(meta=dict(epoch=1), state_dict=state, optimizer=dict(lr=1.0)), tmp_path / 'source.pth')
+    path, printed = publish()
+    assert 'region_head.weight (5, 32) left out' in printed
+    assert 'backbone.cls_token (1, 1, 32) -> cls_token (1, 1, 32)' in printed
+    torch.save({f'module.{name}': value for name, value in state.items()}, tmp_path / 'source.pth')
+    before = path.read_bytes()
+    assert publish()[0] == path
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+    backbone = make_backbone('pvt')
+    load_backbone(backbone, path)
+    assert all(value.equal(state[f'backbone.{name}']) for name, value in backbone.state_dict().items())
+
+
+@pytest.mark.parametrize('published', ['smmix_mm', 'mmdet'])
+def test_detectors_backbones_are_published_from_below_a_prefix(tmp_path, publish, make_backbone, published):
+    """Without class token and norm, which they do not have."""
+    weights = make_backbone('pvt', out_type='featmap').state_dict()
+    state = {f'backbone.{name}': value for name, value in weights.items()} | {'neck.weight': torch.zeros(1)}
+    torch.save(dict(state_dict=state), tmp_path / 'source.pth')
+    with pytest.raises(SystemExit, match=r"belong neither.*neck\.weight; prefix='backbone\.'"):
+        publish('--naming', published)
+    path, printed = publish('--naming', published, '--prefix', 'backbone')
+    assert 'neck.weight (1,) left out' in printed
+    assert len(read_weights(path)) == {'smmix_mm': 120, 'mmdet': 108}[published]
+    if published == 'smmix_mm':
+        load_backbone(make_backbone('pvt', out_type='featmap'), path)
+    else:
+        assert read_weights(path)['layers.3.1.0.pos_embed'].equal(weights['pos_embed4'])
+
+
+def test_other_backbones_of_classifiers_are_published_too(tmp_path, publish, make_classifier, vit_arch):
+    """Such as mmpretrain's ViT, which then loads it."""
+    state = make_classifier('vit').state_dict()
+    torch.save(dict(state_dict=state), tmp_path / 'source.pth')
+    path, _ = publish()
+    published = read_weights(path)
+    backbone = VisionTransformer(
+        vit_arch, img_size=32, patch_size=8, init_cfg=dict(type='Pretrained', checkpoint=str(path))
+    )
+    backbone.init_weights()
+    assert set(published) == set(backbone.state_dict())
+    assert all(value.equal(state[f'backbone.{name}']) for name, value in backbone.state_dict().items())
+
+
+@pytest.mark.parametrize('layout', ['pvt_tiny', 'smmix_pvt_tiny'])
+def test_naming_of_mmdet_is_what_its_own_converter_makes_of_official_weights(tmp_path, publish, layout):
+    weights = fabricate(layout)
+    torch.save(dict(model=weights), tmp_path / 'source.pth')
+    path, printed = publish('--naming', 'mmdet')
+    published = read_weights(path)
+    expected = pvt_convert({name: value for name, value in weights.items() if not name.startswith('token_head')})
+    assert set(published) == set(expected)
+    assert all(value.equal(expected[name]) for name, value in published.items())
+    # And leaves alone what is converted already.
+    assert pvt_convert(published) == published
+    for fate in (
+        'cls_token (1, 1, 512) left out',
+        'norm.weight (512,) left out',
+        'pos_embed4 (1, 50, 512) -> layers.3.1.0.pos_embed (1, 49, 512)',
+        'block2.1.attn.kv.weight (256, 128) -> layers.1.1.2.attn.attn.in_proj_weight (384, 128)',
+        f'140 tensors from {len(weights)} of {tmp_path}/source.pth written to {path}',
+    ):
+        assert fate in printed.splitlines()
+    assert 'pretrain_img_size=224, num_layers=[2, 2, 2, 2]' in printed
+
+
+@pytest.mark.parametrize('naming', ['mmdet', 'smmix_mm'])
+@torch.no_grad()
+def test_stock_mmdet_computes_the_same_feature_maps(tmp_path, publish, naming):
+    """At 224 pixels and at others, from a plain init_cfg; its converter takes our naming too.
+
+    The rest is its LayerNorm eps: with the official one put in, both agree to the last digits of float64, with weights
+    far from the initial ones too.
+    """
+    torch.manual_seed(0)
+    source = PVT('tiny')
+    source.init_weights()
+    torch.save(dict(state_dict=source.state_dict()), tmp_path / 'source.pth')
+    path, _ = publish('--naming', naming)
+    stock = build_stock(str(path))
+    dense = PVT('tiny', out_type='featmap', init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'source.pth')))
+    dense.init_weights()
+    dense.eval()
+    sizes = ((224, 224), (192, 320), (200, 333))
+    for size in sizes:
+        images = torch.randn(1, 3, *size)
+        assert 1e-7 < difference(stock(images), dense(images)) < 1e-3
+
+    for parameter in source.parameters():
+        parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    torch.save(dict(state_dict=source.state_dict()), tmp_path / 'source.pth')
+    stock = build_stock(str(publish('--naming', naming)[0])).double()
+    dense.load_state_dict(source.state_dict())
+    for name, module in stock.named_modules():
+        if isinstance(module, nn.LayerNorm) and re.fullmatch(r'layers\.\d\.0\.norm|.*\.attn\.norm', name):
+            module.eps = 1e-5
+    for size in sizes:
+        images = torch.randn(1, 3, *size).double()
+        # mmpretrain interpolates position embeddings in float32.
+        assert difference(stock(images), dense.double()(images)) < (1e-9 if size == (224, 224) else 1e-5)
+
+
+@pytest.mark.parametrize('convert_weights', [True, False])
+def test_naming_of_mmdet_loads_whole_whether_stock_mmdet_converts_or_not(
+    tmp_path, publish, make_backbone, pvt_arch, convert_weights
+):
+    """A small one, of another input size and other strides."""
+    torch.save(make_backbone('pvt', (48, 48)).state_dict(), tmp_path / 'source.pth')
+    path, printed = publish('--naming', 'mmdet')
+    assert 'pretrain_img_size=48, num_layers=[1, 2, 1, 2], patch_sizes=[4, 2, 1, 1]' in printed
+    stock = build_stock(
+        str(path),
+        convert_weights=convert_weights,
+        pretrain_img_size=48,
+        embed_dims=8,
+        num_layers=pvt_arch['depths'],
+        num_heads=pvt_arch['num_heads'],
+        patch_sizes=pvt_arch['strides'],
+        strides=pvt_arch['strides'],
+        sr_ratios=pvt_arch['sr_ratios'],
+        mlp_ratios=pvt_arch['mlp_ratios'],
+    )
+    assert type(stock) is PyramidVisionTransformer
+    published = read_weights(path)
+    assert set(stock.state_dict()) == set(published)
+    assert all(value.equal(published[name]) for name, value in stock.state_dict().items())
+
+
+def test_backbones_of_images_that_are_not_square_are_published(tmp_path, publish, make_backbone):
+    weights = make_backbone('pvt', (32, 64)).state_dict()
+    torch.save(weights, tmp_path / 'source.pth')
+    assert all(value.equal(weights[name]) for name, value in read_weights(publish()[0]).items())
+    path, printed = publish('--naming', 'mmdet')
+    assert 'pretrain_img_size=(height, width)' in printed
+    assert read_weights(path)['layers.3.1.0.pos_embed'].equal(weights['pos_embed4'][:, 1:])
+
+
+def test_every_missing_tensor_is_named(tmp_path, publish, make_backbone):
+    """One after the other."""
+    weights = make_backbone(
+        'pvt', arch=dict(PVT.arch_zoo['tiny'], embed_dims=[8, 16, 40, 64]), img_size=32
+    ).state_dict()
+    for name in weights:
+        torch.save({key: value for key, value in weights.items() if key != name}, tmp_path / 'source.pth')
+        with pytest.raises(
+            SystemExit, match=rf'source\.pth does not hold a whole PVT:\s{re.escape(name)} (of PVT )?is missing'
+        ):
+            publish()
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    ('change', 'options', 'message'),
+    [
+        (lambda w: w.update({'surprise.weight': torch.zeros(1)}), (), 'surprise.weight has no place'),
+        (
+            lambda w: w.update({'block2.0.attn.q.bias': torch.zeros(3)}),
+            ('--naming', 'mmdet'),
+            'block2.0.attn.q.bias has to measure (128,), but measures (3,)',
+        ),
+        (lambda w: w.update(pos_embed2=torch.zeros(1, 49, 128)), (), 'pos_embed2 has to measure (1, 784, 128)'),
+        (
+            lambda w: w.update({'patch_embed2.proj.weight': torch.zeros(3)}),
+            (),
+            'patch_embed2.proj.weight of PVT has to have 4 dimensions, but measures (3,)',
+        ),
+        (
+            lambda w: [w.pop(name) for name in list(w) if name.endswith(('.q.bias', '.kv.bias'))],
+            ('--naming', 'mmdet'),
+            "stock mmdet's PVT without qkv_bias",
+        ),
+        (
+            lambda w: w.update({f'teacher.{name}': value for name, value in w.items()}),
+            (),
+            'source.pth has 2 backbones',
+        ),
+        (lambda _: None, ('--prefix', 'backbone'), "source.pth has no names below prefix='backbone'"),
+    ],
+    ids=['unexpected', 'shape', 'grid', 'dimensions', 'bias', 'two', 'prefix'],
+)
+def test_publisher_refuses(tmp_path, publish, change, options, message):
+    weights = OrderedDict((name, torch.zeros(shape)) for name, shape in dict(LAYOUTS['pvt_tiny']).items())
+    change(weights)
+    torch.save(weights, tmp_path / 'source.pth')
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        publish(*options)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_naming_of_mmdet_is_for_pvt_alone(tmp_path, publish, make_classifier):
+    torch.save(dict(state_dict=make_classifier('vit').state_dict()), tmp_path / 'source.pth')
+    with pytest.raises(
+        SystemExit, match=r'naming mmdet is for PVT, but .*source\.pth has no patch_embed1; it has backbone\.cls_token'
+    ):
+        publish('--naming', 'mmdet')
+
+
+def test_missing_files_are_named(publish):
+    with pytest.raises(SystemExit, match=r'there is no checkpoint .*source\.pth'):
+        publish()
