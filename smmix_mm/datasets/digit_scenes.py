@@ -1,23 +1,17 @@
 """The embedded dataset: an image folder of digit scenes, made on the machine that needs it."""
 
-import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import cv2
-from mmengine.dist import barrier, is_main_process
-from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 
 from smmix_mm.registry import DATASETS
 
+from .embedded import on_main_process, write_image, write_once
 from .scenes import NUM_CLASSES, SPLITS, draw_scene, load_split
 
 DEFAULT_SIZES = {'train': 8000, 'val': 2000}
 
-MANIFEST = 'manifest.json'
 # Written with every folder; another version is made anew.
 VERSION = 1
 
@@ -54,9 +48,7 @@ class DigitScenes(CustomDataset):
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f'split of DigitScenes has to be one of {SPLITS}, but got {split!r}')
-        if is_main_process():
-            make_digit_scenes(Path(data_root), {**DEFAULT_SIZES, **(sizes or {})}, seed)
-        barrier()
+        on_main_process(make_digit_scenes, Path(data_root), {**DEFAULT_SIZES, **(sizes or {})}, seed)
         super().__init__(data_root=data_root, data_prefix=split, with_label=True, **kwargs)
 
 
@@ -71,23 +63,12 @@ def make_digit_scenes(root: Path, sizes: dict[str, int], seed: int) -> None:
     Raises:
         FileExistsError: If the folder holds something else.
     """
-    wanted = dict(version=VERSION, sizes=sizes, seed=seed)
-    manifest = root / MANIFEST
-    if manifest.is_file():
-        if json.loads(manifest.read_text()) == wanted:
-            return
-    elif root.exists() and any(root.iterdir()):
-        raise FileExistsError(f'{root} holds something other than digit scenes; give DigitScenes another data_root')
-    print_log(f'Making {sum(sizes.values())} digit scenes in {root}', logger='current')
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f'.{root.name}-', dir=root.parent) as folder:
-        new = Path(folder, 'new')
+
+    def write(folder: Path) -> None:
         for split in SPLITS:
-            _write_split(new / split, split, sizes[split], seed)
-        (new / MANIFEST).write_text(json.dumps(wanted))
-        if root.exists():
-            shutil.move(root, Path(folder, 'old'))
-        new.rename(root)
+            _write_split(folder / split, split, sizes[split], seed)
+
+    write_once(root, dict(version=VERSION, sizes=sizes, seed=seed), write)
 
 
 def _write_split(folder: Path, split: str, size: int, seed: int) -> None:
@@ -96,6 +77,4 @@ def _write_split(folder: Path, split: str, size: int, seed: int) -> None:
         (folder / str(label)).mkdir(parents=True)
     for index in range(size):
         image, label = draw_scene(digits, [seed, SPLITS.index(split), index])
-        path = folder / str(label) / f'{index:06d}.png'
-        if not cv2.imwrite(str(path), image):
-            raise OSError(f'could not write {path}')
+        write_image(folder / str(label) / f'{index:06d}.png', image)

@@ -32,7 +32,7 @@ class SceneStyle:
     """How pictures are made; sizes in pixels.
 
     Attributes:
-        size: Side of the square picture.
+        shape: Height and width of the picture.
         digit_sizes: Smallest and largest side of the digit.
         max_angle: Largest turn of a digit in degrees, either way.
         fragments: Smallest and largest number of fragments of other digits.
@@ -41,7 +41,7 @@ class SceneStyle:
         noise: Standard deviation of the noise, of 255.
     """
 
-    size: int = 64
+    shape: tuple[int, int] = (64, 64)
     digit_sizes: tuple[int, int] = (24, 40)
     max_angle: float = 12.0
     fragments: tuple[int, int] = (1, 3)
@@ -77,26 +77,26 @@ def draw_scene(digits: DigitSet, seed: list[int], style: SceneStyle = SceneStyle
         style (SceneStyle): Defaults to 64 x 64 pictures with digits of 24 to 40 pixels.
 
     Returns:
-        tuple[np.ndarray, int]: ``(size, size, 3)`` uint8, and the label.
+        tuple[np.ndarray, int]: ``(*shape, 3)`` uint8, and the label.
     """
     rng = np.random.default_rng(seed)
-    canvas = _draw_background(rng, style)
+    canvas = draw_clutter(digits, rng, style)
+    index = rng.integers(len(digits.glyphs))
+    blend(canvas, place(digits.glyphs[index], style.digit_sizes, rng, style), draw_colour(rng))
+    return finish(canvas, rng, style), int(digits.labels[index])
+
+
+def draw_clutter(digits: DigitSet, rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
+    """A smooth dark colour field with fragments of digits, ``(*shape, 3)`` float32 from 0 to 255."""
+    corners = rng.uniform(0, 70, 3) + rng.uniform(-20, 20, (3, 3, 3))
+    canvas = cv2.resize(corners.astype(np.float32), style.shape[::-1], interpolation=cv2.INTER_CUBIC)
     for _ in range(rng.integers(style.fragments[0], style.fragments[1] + 1)):
         glyph = _cut_fragment(digits.glyphs[rng.integers(len(digits.glyphs))], rng)
-        _blend(canvas, _place(glyph, style.fragment_sizes, rng, style), style.fragment_light * _draw_colour(rng))
-    index = rng.integers(len(digits.glyphs))
-    _blend(canvas, _place(digits.glyphs[index], style.digit_sizes, rng, style), _draw_colour(rng))
-    canvas += style.noise * rng.standard_normal(canvas.shape, dtype=np.float32)
-    return canvas.round().clip(0, 255).astype(np.uint8), int(digits.labels[index])
+        blend(canvas, place(glyph, style.fragment_sizes, rng, style), style.fragment_light * draw_colour(rng))
+    return canvas
 
 
-def _draw_background(rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
-    """A smooth dark colour field, ``(size, size, 3)`` float32."""
-    corners = rng.uniform(0, 70, 3) + rng.uniform(-20, 20, (3, 3, 3))
-    return cv2.resize(corners.astype(np.float32), (style.size, style.size), interpolation=cv2.INTER_CUBIC)
-
-
-def _draw_colour(rng: np.random.Generator) -> np.ndarray:
+def draw_colour(rng: np.random.Generator) -> np.ndarray:
     """A bright colour of any hue."""
     colour = rng.uniform(140, 255, 3)
     colour[rng.integers(3)] = 255
@@ -114,18 +114,25 @@ def _cut_fragment(glyph: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return kept
 
 
-def _place(glyph: np.ndarray, sizes: tuple[int, int], rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
-    """Ink of a glyph, turned, scaled and moved inside a picture: ``(size, size)`` float32 from 0 to 1."""
+def place(glyph: np.ndarray, sizes: tuple[int, int], rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
+    """Ink of a glyph, turned, scaled and moved inside a picture: ``shape``, float32 from 0 to 1."""
     side = rng.uniform(*sizes)
     angle = rng.uniform(-style.max_angle, style.max_angle)
-    centre = rng.uniform(side / 2, style.size - side / 2, 2)
+    centre = rng.uniform(side / 2, np.array(style.shape[::-1]) - side / 2)
     middle = (glyph.shape[0] - 1) / 2
     matrix = cv2.getRotationMatrix2D((middle, middle), angle, side / glyph.shape[0])
     matrix[:, 2] += centre - middle
-    ink = cv2.warpAffine(glyph, matrix, (style.size, style.size), flags=cv2.INTER_CUBIC)
+    ink = cv2.warpAffine(glyph, matrix, style.shape[::-1], flags=cv2.INTER_CUBIC)
     # Thin strokes are grey in the originals; here they have to stand out from the clutter.
     return (2 * ink).clip(0, 1)
 
 
-def _blend(canvas: np.ndarray, ink: np.ndarray, colour: np.ndarray) -> None:
+def blend(canvas: np.ndarray, ink: np.ndarray, colour: np.ndarray) -> None:
+    """Paints a colour onto a canvas, in place, as far as there is ink."""
     canvas += ink[..., None] * (colour - canvas)
+
+
+def finish(canvas: np.ndarray, rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
+    """Adds the noise: ``(*shape, 3)`` uint8."""
+    canvas += style.noise * rng.standard_normal(canvas.shape, dtype=np.float32)
+    return canvas.round().clip(0, 255).astype(np.uint8)

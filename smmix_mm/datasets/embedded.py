@@ -1,0 +1,63 @@
+"""Writes embedded datasets to disk, once, whole or not at all."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from mmengine.dist import barrier, is_main_process
+from mmengine.logging import print_log
+
+MANIFEST = 'manifest.json'
+
+
+def on_main_process(write: Callable[..., None], *args: Any) -> None:
+    """Calls ``write(*args)`` in one process; the others wait. On several machines they have to share the folder."""
+    if is_main_process():
+        write(*args)
+    barrier()
+
+
+def write_once(root: Path, settings: dict[str, Any], write: Callable[[Path], None]) -> None:
+    """Makes a dataset, unless it is there already with these settings.
+
+    It is made beside its place, which it takes when all is there: nothing half-written is left behind.
+
+    Args:
+        root (Path): Folder of the dataset; replaced if it was made by this function with other settings.
+        settings (dict[str, Any]): What decides the content; kept beside it in ``manifest.json``.
+        write (Callable): Fills the folder that it is given.
+
+    Raises:
+        FileExistsError: If the folder holds something else.
+    """
+    manifest = root / MANIFEST
+    if manifest.is_file():
+        if json.loads(manifest.read_text()) == settings:
+            return
+    elif root.exists() and any(root.iterdir()):
+        raise FileExistsError(f'{root} holds something other than digit scenes; give the dataset another data_root')
+    print_log(f'Making digit scenes in {root}: {settings}', logger='current')
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f'.{root.name}-', dir=root.parent) as folder:
+        new = Path(folder, 'new')
+        new.mkdir()
+        write(new)
+        (new / MANIFEST).write_text(json.dumps(settings))
+        if root.exists():
+            shutil.move(root, Path(folder, 'old'))
+        new.rename(root)
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Writes a picture, BGR or grey, in the format of its suffix.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    if not cv2.imwrite(str(path), image):
+        raise OSError(f'could not write {path}')
