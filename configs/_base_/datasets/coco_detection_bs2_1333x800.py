@@ -1,0 +1,55 @@
+# COCO 2017, boxes only, at one scale: mmdet's standard setting, which official PVT follows.
+dataset_type = 'mmdet.CocoDataset'
+data_root = 'data/coco'
+
+train_pipeline = [
+    dict(type='smmix_mm.LoadImage'),
+    dict(type='smmix_mm.LoadInstances', with_bbox=True),
+    dict(type='mmdet.Resize', scale=(1333, 800), keep_ratio=True),
+    dict(type='mmdet.RandomFlip', prob=0.5),
+    dict(type='mmdet.PackDetInputs'),
+]
+
+test_pipeline = [
+    dict(type='smmix_mm.LoadImage'),
+    dict(type='mmdet.Resize', scale=(1333, 800), keep_ratio=True),
+    # After the resizing: what is predicted is compared, and drawn, at the size of the original.
+    dict(type='smmix_mm.LoadInstances', with_bbox=True),
+    dict(type='mmdet.PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+]
+
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    batch_sampler=dict(type='mmdet.AspectRatioBatchSampler'),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file='annotations/instances_train2017.json',
+        data_prefix=dict(img='train2017'),
+        filter_cfg=dict(filter_empty_gt=True, min_size=32),
+        pipeline=train_pipeline,
+    ),
+)
+
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=True,
+    drop_last=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file='annotations/instances_val2017.json',
+        data_prefix=dict(img='val2017'),
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+)
+val_evaluator = dict(type='mmdet.CocoMetric', ann_file=f'{data_root}/annotations/instances_val2017.json', metric='bbox')
+
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator

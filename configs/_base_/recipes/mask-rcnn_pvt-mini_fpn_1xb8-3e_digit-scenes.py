@@ -1,0 +1,9 @@
+# Detection in the demo, all but the weights that the backbone starts from.
+_base_ = [
+    '../models/mask-rcnn_pvt-mini_fpn.py',
+    '../datasets/digit_scenes_instance_bs8_160x128.py',
+    '../schedules/digit_scenes_detection_3e.py',
+    '../detection_runtime.py',
+]
+
+default_hooks = dict(checkpoint=dict(interval=3, max_keep_ckpts=1, save_best=None))
