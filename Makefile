@@ -10,7 +10,7 @@ SOURCES := smmix_mm configs tools tests
 help:  ## Lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(READY)  ## Trains a small PVT with CutMix and with SMMix on real handwritten digits, and compares
+demo: $(READY)  ## Pretrains a small PVT with CutMix and with SMMix, detects and segments with it, and compares
 	$(RUN) tools/demo.py
 
 test: $(READY)  ## All tests but the slow ones
@@ -27,8 +27,9 @@ format: $(READY)  ## Formats the code and mends what can be mended
 	$(RUN) -m ruff format $(SOURCES)
 	$(RUN) -m ruff check --fix $(SOURCES)
 
-bench: $(READY)  ## Times training steps: plain, CutMix, SMMix, and the mixing alone
+bench: $(READY)  ## Times training steps with and without SMMix, and PVT on large pictures against mmdet's
 	$(RUN) tools/benchmarks/step_time.py
+	$(RUN) tools/benchmarks/dense_backbone.py
 
 env: $(READY)  ## Only sets up the environment
 
@@ -37,4 +38,4 @@ $(READY): requirements.txt pyproject.toml tools/setup_env.sh
 	@touch $@
 
 clean:  ## Removes the environment and everything that was generated
-	rm -rf $(VENV) work_dirs data/digit_scenes .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) work_dirs data/digit_scenes data/digit_scenes_dense .pytest_cache .ruff_cache *.egg-info
