@@ -1,6 +1,7 @@
-"""The demo: pretrains a small PVT with CutMix and with SMMix on the embedded data, and compares.
+"""The demo: pretrains a small PVT with CutMix and with SMMix on the embedded data, then detects and segments with it.
 
-Both runs have the same budget and go side by side, each on half of the cores. Everything lands in work_dirs/demo.
+All runs of a kind have the same budget. Two go side by side, each on half of the cores. Everything lands in
+work_dirs/demo.
 """
 
 import json
@@ -8,93 +9,160 @@ import os
 import statistics
 import subprocess
 import sys
-import threading
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.dataset import default_collate
-from mmengine.registry import init_default_scope
+from mmengine.registry import DATASETS, init_default_scope
 
-from smmix_mm.datasets import DigitScenes
 from smmix_mm.engine import read_weights
 from smmix_mm.registry import MODELS
 from smmix_mm.visualization import draw_mixed_batch
 
 ROOT = Path(__file__).resolve().parents[1]
-WORK_DIR = ROOT / 'work_dirs' / 'demo'
-CONFIGS = {
-    'CutMix': ROOT / 'configs/cutmix/pvt-mini_cutmix_1xb32-8e_digit-scenes.py',
-    'SMMix': ROOT / 'configs/smmix/pvt-mini_smmix_1xb32-8e_digit-scenes.py',
-}
+WORK_DIR = Path('work_dirs/demo')
+SIDE_BY_SIDE = 2
 NUM_PICTURES = 8
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training, by tools/train.py.
+
+    Attributes:
+        name: For its lines of progress; its work directory too.
+        config: Path of the config.
+        options: Further arguments of tools/train.py.
+    """
+
+    name: str
+    config: str
+    options: tuple[str, ...] = ()
+
+    @property
+    def work_dir(self) -> Path:
+        return WORK_DIR / self.name
+
+    @property
+    def checkpoint(self) -> str:
+        return (self.work_dir / 'last_checkpoint').read_text()
+
+
+PRETRAINING = {
+    method: Run(method.lower(), f'configs/{method.lower()}/pvt-mini_{method.lower()}_1xb32-8e_digit-scenes.py')
+    for method in ('CutMix', 'SMMix')
+}
+INITIALISATIONS = ('random', *PRETRAINING)
 
 
 def main() -> None:
     started = time.time()
     # Configs name their data relative to the root of the repository.
     os.chdir(ROOT)
-    init_default_scope('mmpretrain')
-    dataset_cfg = Config.fromfile(CONFIGS['SMMix']).val_dataloader.dataset
-    dataset = DigitScenes(**{key: value for key, value in dataset_cfg.items() if key != 'type'})
-    print(
-        f'Pretraining with {" and ".join(CONFIGS)}, side by side; logs are in {WORK_DIR.relative_to(ROOT)}', flush=True
+    print(f'Pretraining with {" and ".join(PRETRAINING)}; logs are in {WORK_DIR}', flush=True)
+    train_all(list(PRETRAINING.values()))
+    print_table(
+        ('pretrained with', 'top-1 (%)', 'time per step (ms)'),
+        {
+            method: (f'{last(run, "accuracy/top1"):.1f}', f'{1000 * mean(run, "time"):.0f}')
+            for method, run in PRETRAINING.items()
+        },
     )
-    train_all()
-    results = {name: read_result(WORK_DIR / name.lower()) for name in CONFIGS}
-    picture = save_pictures(dataset)
-    print_table(results)
-    print(f'Pictures: {picture.relative_to(ROOT)}')
+    print(f'Pictures: {save_mixed_batch(PRETRAINING["SMMix"])}', flush=True)
+
+    print(f'\nDetecting and segmenting from {", ".join(INITIALISATIONS)} weights', flush=True)
+    detection = {
+        name: transfer('mask_rcnn/mask-rcnn_pvt-mini-{}_fpn_1xb8-3e_digit-scenes', name) for name in INITIALISATIONS
+    }
+    segmentation = {
+        name: transfer('sem_fpn/fpn_pvt-mini-{}_1xb8-400_digit-scenes-128x128', name) for name in INITIALISATIONS
+    }
+    train_all([*detection.values(), *segmentation.values()])
+    print_table(
+        ('backbone from', 'box AP', 'mask AP', 'mIoU (%)', 'mAcc (%)'),
+        {
+            name: (
+                *(f'{last(detection[name], f"coco/{kind}_mAP"):.3f}' for kind in ('bbox', 'segm')),
+                *(f'{last(segmentation[name], score):.1f}' for score in ('mIoU', 'mAcc')),
+            )
+            for name in INITIALISATIONS
+        },
+    )
+    for run in (detection['SMMix'], segmentation['SMMix']):
+        print(f'Pictures: {save_predictions(run)}', flush=True)
     print(f'Took {time.time() - started:.0f} s.')
 
 
-def train_all() -> None:
-    """Runs tools/train.py for both configs at once and passes on the progress that mmengine prints."""
-    threads = max(1, len(os.sched_getaffinity(0)) // len(CONFIGS))
-    environment = {**os.environ, 'OMP_NUM_THREADS': str(threads), 'MKL_NUM_THREADS': str(threads)}
-    runs = {}
-    for name, config in CONFIGS.items():
-        command = [sys.executable, 'tools/train.py', config, '--work-dir', WORK_DIR / name.lower()]
-        run = subprocess.Popen(
-            command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        reader = threading.Thread(target=pass_on, args=(name, run))
-        reader.start()
-        runs[name] = run, reader
-    for _, reader in runs.values():
-        reader.join()
-    failed = [name for name, (run, _) in runs.items() if run.returncode]
+def transfer(config: str, initialisation: str) -> Run:
+    """The training of a dense task whose backbone starts from random or pretrained weights."""
+    task = config.partition('/')[0]
+    name = f'{task}_{initialisation.lower()}'
+    if initialisation == 'random':
+        return Run(name, f'configs/{config.format("scratch")}.py')
+    setting = f'model.backbone.init_cfg.checkpoint={PRETRAINING[initialisation].checkpoint}'
+    return Run(name, f'configs/{config.format(initialisation.lower() + "-pre")}.py', ('--cfg-options', setting))
+
+
+def train_all(runs: Sequence[Run]) -> None:
+    """Trains, ``SIDE_BY_SIDE`` runs at a time.
+
+    Raises:
+        SystemExit: If a training fails; those under way come to their end before.
+    """
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as lanes:
+        codes = list(lanes.map(train, runs))
+    failed = [run.name for run, code in zip(runs, codes, strict=True) if code]
     if failed:
-        raise SystemExit(f'the training with {" and ".join(failed)} failed; see the lines above')
+        raise SystemExit(f'the training of {", ".join(failed)} failed; see the lines above')
 
 
-def pass_on(name: str, run: subprocess.Popen) -> None:
-    """Prints a run's lines of progress under its name; all of its last lines if it fails."""
-    tail = []
-    for line in run.stdout:
-        tail = [*tail[-30:], line]
-        if 'Epoch(' in line:
-            print(f'{name:>6}  {line.split(" - INFO - ")[-1].rstrip()}', flush=True)
-    if run.wait():
-        print(''.join(tail), file=sys.stderr)
-
-
-def read_result(work_dir: Path) -> dict[str, float]:
-    """Last accuracy and mean time of a step of the latest run in a work directory, from mmengine's own record."""
-    record = max(work_dir.glob('*/vis_data/scalars.json'))
-    rows = [json.loads(line) for line in record.read_text().splitlines()]
-    return dict(
-        top1=[row['accuracy/top1'] for row in rows if 'accuracy/top1' in row][-1],
-        seconds=statistics.fmean(row['time'] for row in rows if 'loss' in row),
+def train(run: Run) -> int:
+    """Trains and passes on the progress that mmengine prints; the last lines of all if it fails."""
+    threads = str(max(1, len(os.sched_getaffinity(0)) // SIDE_BY_SIDE))
+    process = subprocess.Popen(
+        [sys.executable, 'tools/train.py', run.config, '--work-dir', run.work_dir, *run.options],
+        env={**os.environ, 'OMP_NUM_THREADS': threads, 'MKL_NUM_THREADS': threads},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
+    tail = []
+    for line in process.stdout:
+        tail = [*tail[-30:], line]
+        if 'Epoch(' in line or 'Iter(' in line:
+            print(f'{run.name:>17}  {line.split(" - INFO - ")[-1].rstrip()}', flush=True)
+    if process.wait():
+        print(''.join(tail), file=sys.stderr)
+    return process.returncode
 
 
-def save_pictures(dataset: DigitScenes) -> Path:
-    """Draws what the model trained with SMMix does to pictures that it was not trained on."""
-    model = MODELS.build(Config.fromfile(CONFIGS['SMMix']).model)
-    checkpoint = (WORK_DIR / 'smmix' / 'last_checkpoint').read_text()
-    model.load_state_dict(read_weights(checkpoint))
+def record(run: Run) -> list[dict[str, float]]:
+    """What mmengine wrote down during the latest training in the work directory."""
+    path = max(run.work_dir.glob('*/vis_data/scalars.json'))
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def last(run: Run, score: str) -> float:
+    return [row[score] for row in record(run) if score in row][-1]
+
+
+def mean(run: Run, value: str) -> float:
+    """Over the lines of training."""
+    return statistics.fmean(row[value] for row in record(run) if 'loss' in row)
+
+
+def save_mixed_batch(run: Run) -> Path:
+    """Draws what a trained model does to pictures that it was not trained on."""
+    init_default_scope('mmpretrain')
+    cfg = Config.fromfile(run.config)
+    dataset = DATASETS.build(cfg.val_dataloader.dataset)
+    model = MODELS.build(cfg.model)
+    model.load_state_dict(read_weights(run.checkpoint))
     chosen = torch.linspace(0, len(dataset) - 1, NUM_PICTURES).long().tolist()
     batch = model.data_preprocessor(default_collate([dataset[index] for index in chosen]))
     labels = [str(sample.gt_label.item()) for sample in batch['data_samples']]
@@ -103,10 +171,18 @@ def save_pictures(dataset: DigitScenes) -> Path:
     return path
 
 
-def print_table(results: dict[str, dict[str, float]]) -> None:
-    print('\n| pretrained with | top-1 (%) | time per step (ms) |\n|---|---|---|')
-    for name, result in results.items():
-        print(f'| {name} | {result["top1"]:.1f} | {1000 * result["seconds"]:.0f} |')
+def save_predictions(run: Run) -> Path:
+    """Draws what tools/test.py predicts for a few pictures, beside the truth."""
+    folder = run.work_dir / 'predictions'
+    command = [sys.executable, 'tools/test.py', run.config, run.checkpoint, '--show-dir', folder]
+    options = ['--work-dir', run.work_dir / 'test', '--cfg-options', f'test_dataloader.dataset.indices={NUM_PICTURES}']
+    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return folder
+
+
+def print_table(head: Sequence[str], rows: dict[str, Sequence[str]]) -> None:
+    lines = [head, ['---'] * len(head), *([name, *cells] for name, cells in rows.items())]
+    print('\n' + '\n'.join(f'| {" | ".join(line)} |' for line in lines))
     print('\nTen classes, one run each: differences of a few per cent are chance.')
 
 

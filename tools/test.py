@@ -10,7 +10,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from smmix_mm.datasets.layout import check_data_layout
-from smmix_mm.engine import check_fit, complete_dataloaders, read_weights
+from smmix_mm.engine import SavePictures, check_fit, complete_dataloaders, read_weights
 
 
 def parse_args() -> argparse.Namespace:
@@ -19,6 +19,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--work-dir', help='where the log goes; default: work_dirs/<name of the config>')
     parser.add_argument('--out', help='write the metrics to this .json, .yaml or .pkl file')
+    parser.add_argument(
+        '--show-dir',
+        type=Path,
+        help='save pictures of the predictions there, under the names of the images; objects from score 0.3, or '
+        'default_hooks.visualization.score_thr, on. Of several processes the first one saves its own',
+    )
     parser.add_argument('--amp', action='store_true', help='test in automatic mixed precision')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key=value ...')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
@@ -47,6 +53,10 @@ def main() -> None:
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     if '://' not in args.checkpoint:
         check_fit(runner.model, read_weights(args.checkpoint), args.checkpoint)
+    if args.show_dir:
+        score_thr = cfg.get('default_hooks', {}).get('visualization', {}).get('score_thr')
+        options = {} if score_thr is None else dict(pred_score_thr=score_thr)
+        runner.register_hook(SavePictures(args.show_dir, **options), priority='LOW')
     metrics = runner.test()
     if args.out:
         dump(metrics, args.out)

@@ -11,6 +11,8 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from smmix_mm.datasets.layout import check_data_layout
 from smmix_mm.engine import check_fit, complete_dataloaders, read_weights
 
+ROOT = Path(__file__).resolve().parents[1]
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -56,6 +58,23 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
     complete_dataloaders(cfg)
 
 
+def check_pretrained(cfg: Config) -> None:
+    """Refuses a local checkpoint for the backbone that is not there, before the data is read and the model built."""
+    init_cfgs = cfg.get('model', {}).get('backbone', {}).get('init_cfg') or []
+    for init_cfg in init_cfgs if isinstance(init_cfgs, list) else [init_cfgs]:
+        path = init_cfg.get('checkpoint')
+        if path is None or '://' in path or Path(path).expanduser().is_file():
+            continue
+        # A run's checkpoints lie in a folder of its config's name.
+        name = f'{Path(path).parent.name}.py'
+        config = next((ROOT / 'configs').rglob(name), None)
+        how = f'Pretrain first (python tools/train.py {config.relative_to(ROOT)})' if config else 'Pretrain first'
+        raise FileNotFoundError(
+            f'model.backbone.init_cfg.checkpoint is {path}, but there is no such file. {how}, or name another: '
+            '--cfg-options model.backbone.init_cfg.checkpoint=PATH'
+        )
+
+
 def check_start(cfg: Config, runner: Runner) -> None:
     """Refuses a checkpoint that cannot be read or is of another architecture.
 
@@ -79,6 +98,7 @@ def main() -> None:
     args = parse_args()
     cfg = Config.fromfile(args.config)
     apply_args(cfg, args)
+    check_pretrained(cfg)
     check_data_layout(cfg, ('train_dataloader', 'val_dataloader'))
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     check_start(cfg, runner)

@@ -1,6 +1,14 @@
 """Datasets and the transforms they need."""
 
+from .dense_digit_scenes import digit_scenes_detection, digit_scenes_segmentation
 from .digit_scenes import DigitScenes
-from .transforms import LoadImage
+from .transforms import LoadImage, LoadInstances, LoadLabelMap
 
-__all__ = ['DigitScenes', 'LoadImage']
+__all__ = [
+    'DigitScenes',
+    'LoadImage',
+    'LoadInstances',
+    'LoadLabelMap',
+    'digit_scenes_detection',
+    'digit_scenes_segmentation',
+]

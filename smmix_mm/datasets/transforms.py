@@ -1,10 +1,15 @@
-"""Transforms that mmcv and mmpretrain do not have."""
+"""Transforms that refuse, by name, the files that OpenMMLab's own take without a word or fail on obscurely."""
 
 from typing import Any
 
-from mmcv.transforms import LoadImageFromFile
+import numpy as np
+from mmcv.transforms import BaseTransform, LoadImageFromFile
+from PIL import Image
 
 from smmix_mm.registry import TRANSFORMS
+
+# mmseg's, in label maps and losses alike.
+IGNORE_INDEX = 255
 
 
 @TRANSFORMS.register_module()
@@ -30,3 +35,126 @@ class LoadImage(LoadImageFromFile):
             return super().transform(results)
         except Exception as error:
             raise OSError(f'image {results["img_path"]} cannot be read: {error}') from error
+
+
+@TRANSFORMS.register_module()
+class LoadInstances(BaseTransform):
+    """mmdet's ``LoadAnnotations`` for boxes and masks, which names the image of an object without a mask.
+
+    Crowd regions need none, since nothing is trained on them.
+
+    Args:
+        with_bbox (bool): Whether to load boxes. Defaults to True.
+        with_mask (bool): Whether to load masks. Defaults to False.
+        **kwargs: As in mmdet's ``LoadAnnotations``.
+
+    Raises:
+        ValueError: From :meth:`transform`, if an object has no mask.
+    """
+
+    def __init__(self, with_bbox: bool = True, with_mask: bool = False, **kwargs: Any) -> None:
+        # Imported here, because classification has no need of mmdet.
+        from mmdet.datasets.transforms import LoadAnnotations
+
+        self.with_mask = with_mask
+        self.load = LoadAnnotations(with_bbox=with_bbox, with_mask=with_mask, **kwargs)
+
+    def transform(self, results: dict) -> dict | None:
+        if self.with_mask:
+            results = {**results, 'instances': self._complete_masks(results)}
+        return self.load(results)
+
+    def _complete_masks(self, results: dict) -> list[dict]:
+        """The instances; mmdet ignores an empty polygon, but needs one."""
+        instances = results.get('instances', [])
+        bare = [instance for instance in instances if not instance.get('mask') and not instance['ignore_flag']]
+        if bare:
+            raise ValueError(
+                f'{len(bare)} of {len(instances)} objects of image {results.get("img_path")} (id '
+                f'{results.get("img_id")}) have no mask, such as that of box {bare[0].get("bbox")}; '
+                'LoadInstances(with_mask=True) needs polygons or RLE in the segmentation of every object that is no '
+                'crowd'
+            )
+        return [instance if instance.get('mask') else {**instance, 'mask': []} for instance in instances]
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({self.load})'
+
+
+@TRANSFORMS.register_module()
+class LoadLabelMap(BaseTransform):
+    """mmseg's ``LoadAnnotations``, which names label maps that cannot be read or do not fit.
+
+    It may stand before or after resizing: the label map is compared with the original size of the image.
+
+    Args:
+        num_classes (int): Number of classes.
+        reduce_zero_label (bool): Whether 0 is ignored and the other values move down by one. Has to be the dataset's.
+        **kwargs: As in mmseg's ``LoadAnnotations``.
+
+    Raises:
+        OSError: From :meth:`transform`, if the file is missing, truncated or not an image.
+        ValueError: From :meth:`transform`, if the label map has values beyond the classes or another size than the
+            image, or if ``reduce_zero_label`` differs from the dataset's.
+    """
+
+    def __init__(self, num_classes: int, reduce_zero_label: bool, **kwargs: Any) -> None:
+        # Imported here, because classification has no need of mmseg.
+        from mmseg.datasets.transforms import LoadAnnotations
+
+        self.num_classes = num_classes
+        self.reduce_zero_label = reduce_zero_label
+        # It takes reduce_zero_label from the results: an argument of that name is deprecated there.
+        self.load = LoadAnnotations(**kwargs)
+
+    def transform(self, results: dict) -> dict:
+        if results.setdefault('reduce_zero_label', self.reduce_zero_label) != self.reduce_zero_label:
+            raise ValueError(
+                f'reduce_zero_label of LoadLabelMap is {self.reduce_zero_label}, but that of the dataset is '
+                f'{results["reduce_zero_label"]}; they have to agree'
+            )
+        path = results['seg_map_path']
+        try:
+            highest = _find_lost_value(path)
+            results = self.load(results)
+        except Exception as error:
+            raise OSError(f'label map {path} cannot be read: {error}') from error
+        self._check_size(results)
+        self._check_values(results, highest)
+        return results
+
+    def _check_size(self, results: dict) -> None:
+        found = results['gt_seg_map'].shape
+        # Resizing leaves ori_shape alone, and in test pipelines label maps are loaded after it.
+        needed = results.get('ori_shape', found[:2])
+        if found != tuple(needed):
+            raise ValueError(
+                f'label map {results["seg_map_path"]} has the shape {found}, but has to have that of image '
+                f'{results.get("img_path")}, {tuple(needed)}'
+            )
+
+    def _check_values(self, results: dict, highest: int | None) -> None:
+        values = np.flatnonzero(np.bincount(results['gt_seg_map'].ravel(), minlength=IGNORE_INDEX + 1))
+        first = int(self.reduce_zero_label)
+        beyond = [int(value) + first for value in values if self.num_classes <= value != IGNORE_INDEX]
+        if highest is not None:
+            beyond.append(highest)
+        if beyond:
+            raise ValueError(
+                f'label map {results["seg_map_path"]} holds the values {beyond[:10]}; with num_classes='
+                f'{self.num_classes} and reduce_zero_label={self.reduce_zero_label} values have to be {first} to '
+                f'{self.num_classes - 1 + first}, or {"0 or " if first else ""}{IGNORE_INDEX} (ignored)'
+            )
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(num_classes={self.num_classes}, {self.load})'
+
+
+def _find_lost_value(path: str) -> int | None:
+    """The highest value of a label map, if it is beyond 8 bits: mmseg cuts it off to 8, and 257 would become 1."""
+    if '://' in path:
+        return None
+    with Image.open(path) as image:
+        # Reads the header alone; label maps of other modes are rare.
+        highest = int(np.asarray(image).max()) if image.mode.startswith(('I', 'F')) else 0
+    return highest if highest > IGNORE_INDEX else None

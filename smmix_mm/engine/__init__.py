@@ -3,5 +3,14 @@
 from .checkpoint import check_fit, read_checkpoint, read_weights, write_weights
 from .dataloaders import complete_dataloaders
 from .pretrained import load_backbone
+from .save_pictures import SavePictures
 
-__all__ = ['check_fit', 'complete_dataloaders', 'load_backbone', 'read_checkpoint', 'read_weights', 'write_weights']
+__all__ = [
+    'SavePictures',
+    'check_fit',
+    'complete_dataloaders',
+    'load_backbone',
+    'read_checkpoint',
+    'read_weights',
+    'write_weights',
+]

@@ -1,0 +1,150 @@
+"""What the converters share: their command line, unpacking archives, looking into images, and the report."""
+
+import argparse
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+
+# Images of each split that are opened without --full.
+SAMPLE = 200
+# Of each kind of problem.
+MAX_NAMED = 10
+
+
+class Report:
+    """Problems, and a table of what was found, one column for each split.
+
+    Attributes:
+        columns: Counts by name, by the name of the column.
+        problems: Each with the files or ids that have it.
+    """
+
+    def __init__(self) -> None:
+        self.columns: dict[str, dict[str, int]] = {}
+        self.problems: list[str] = []
+
+    def refuse(self, where: Path, what: str, faulty: Sequence[object] | None = None) -> None:
+        """Notes a problem. With a list of what has it, there is none if the list is empty."""
+        if faulty is None:
+            self.problems.append(f'{where}: {what}')
+        elif faulty:
+            named = ', '.join(map(str, faulty[:MAX_NAMED]))
+            more = f' and {len(faulty) - MAX_NAMED} more' if len(faulty) > MAX_NAMED else ''
+            self.problems.append(f'{where}: {len(faulty)} {what}: {named}{more}')
+
+    def finish(self) -> None:
+        """Prints it.
+
+        Raises:
+            SystemExit: With 1, if there are problems.
+        """
+        names = dict.fromkeys(name for counts in self.columns.values() for name in counts)
+        width = max(map(len, names), default=0)
+        if self.columns:
+            print(' ' * width, *(f'{column:>12}' for column in self.columns))
+        for name in names:
+            print(f'{name:{width}}', *(f'{counts[name]:>12}' for counts in self.columns.values()))
+        print(f'{len(self.problems) or "no"} problems', *self.problems, sep='\n  ')
+        if self.problems:
+            raise SystemExit(1)
+
+
+def parse_args(doc: str, data_root: str) -> argparse.Namespace:
+    """The command line of a converter: its docstring, and the default of ``--data-root``."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--archives', type=Path, help='folder of the downloaded archives, to unpack first')
+    parser.add_argument('--data-root', type=Path, default=Path(data_root), help='default: %(default)s')
+    parser.add_argument('--full', action='store_true', help=f'open every image, not just up to {SAMPLE} of each split')
+    return parser.parse_args()
+
+
+def unpack(archive: Path, folder: str, target: Path) -> None:
+    """Unpacks a folder of an archive, beside the place that it takes when all is there.
+
+    Args:
+        archive (Path): A zip file.
+        folder (str): Its folder.
+        target (Path): What the folder becomes. Left alone if there is something already.
+
+    Raises:
+        SystemExit: If the archive is missing, truncated or corrupt, or has no such folder.
+    """
+    target = target.resolve()
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        print(f'{target} is there already; {archive.name} is not unpacked')
+        return
+    if not archive.is_file():
+        raise SystemExit(f'{archive}, to be unpacked to {target}, does not exist')
+    print(f'unpacking {archive} to {target}', flush=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f'.{target.name}-', dir=target.parent) as beside:
+        try:
+            with zipfile.ZipFile(archive) as opened:
+                members = [name for name in opened.namelist() if name.startswith(f'{folder}/')]
+                opened.extractall(beside, members)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise SystemExit(f'{archive} ({archive.stat().st_size} bytes) is truncated, or no zip: {error}') from None
+        if not members:
+            raise SystemExit(f'{archive} has no folder {folder}, to be unpacked to {target}')
+        Path(beside, folder).rename(target)
+
+
+def list_files(folder: Path, suffix: str, report: Report) -> list[str]:
+    """Names of the files of a folder, sorted; a folder that is missing or has none is refused."""
+    if not folder.is_dir():
+        report.refuse(folder, 'does not exist')
+        return []
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(suffix) and entry.is_file())
+    if not names:
+        report.refuse(folder, f'holds no {suffix or "image"} files')
+    return names
+
+
+def read_image(path: Path) -> Image.Image:
+    """The whole image, turned as its EXIF data say: training reads it so too.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image)
+    except Exception as error:
+        raise ValueError(f'cannot be read ({error})') from error
+
+
+def inspect(
+    folder: Path, items: Sequence[Any], look: Callable[[Any], None], full: bool, report: Report, name: Callable = str
+) -> int:
+    """Looks into images, several at a time, and reports what is wrong with them.
+
+    Args:
+        folder (Path): Where they lie.
+        items (Sequence): What ``look`` takes.
+        look (Callable): Raises a ``ValueError`` that says what is wrong with one.
+        full (bool): Whether to look at all, and not just at up to ``SAMPLE``, evenly apart.
+        report (Report): Where it is noted.
+        name (Callable): Names an item. Defaults to ``str``.
+
+    Returns:
+        int: How many were looked at.
+    """
+
+    def judge(item: Any) -> str | None:
+        try:
+            look(item)
+        except ValueError as error:
+            return f'{name(item)} {error}'
+        return None
+
+    chosen = items if full else items[:: -(-len(items) // SAMPLE) or 1]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        report.refuse(folder, 'files are wrong', [fault for fault in pool.map(judge, chosen) if fault])
+    return len(chosen)
