@@ -40,7 +40,6 @@ PARAMETERS = {
 }
 
 each_dense_config = pytest.mark.parametrize('path', DENSE, ids=lambda path: path.stem)
-each_distinct_model = pytest.mark.parametrize('path', DISTINCT, ids=lambda path: path.stem)
 each_task = pytest.mark.parametrize('task', TASKS)
 
 
@@ -83,6 +82,24 @@ def test_there_is_a_config_for_each_task_size_and_pretraining():
         assert {path.stem for path in DENSE if path.parent.name == task} == expected
     assert len(DENSE) == 32
     assert len(DISTINCT) == 12
+
+
+@pytest.mark.parametrize('task', ['mask_rcnn', 'sem_fpn'])
+def test_configs_of_the_demo_differ_in_the_first_weights_alone(task):
+    found = {}
+    for path in (ROOT / 'configs' / task).glob('*digit-scenes*.py'):
+        cfg = Config.fromfile(path).to_dict()
+        init_cfg = cfg['model']['backbone'].pop('init_cfg')
+        cfg.pop('checkpoint', None)
+        found[path.stem.split('_')[1]] = cfg, init_cfg
+    assert found.keys() == {'pvt-mini-smmix-pre', 'pvt-mini-cutmix-pre', 'pvt-mini-scratch'}
+    (scratch, initialisation) = found.pop('pvt-mini-scratch')
+    assert initialisation['type'] == 'Kaiming'
+    for name, (cfg, init_cfg) in found.items():
+        assert cfg == scratch
+        pretraining = Path(init_cfg.pop('checkpoint'))
+        assert init_cfg == dict(type='Pretrained')
+        assert (ROOT / f'configs/{name.split("-")[2]}/{pretraining.parent.name}.py').is_file()
 
 
 @each_dense_config
@@ -196,7 +213,11 @@ def make_batch(cfg: Config) -> dict:
     return dict(inputs=images, data_samples=samples)
 
 
-@each_distinct_model
+@pytest.mark.parametrize(
+    'path',
+    # The others have the same models.
+    [pytest.param(path, marks=[] if path in DISTINCT else pytest.mark.slow, id=path.stem) for path in DENSE],
+)
 def test_one_training_step(path):
     """On the CPU, where SyncBN of a single process is BatchNorm."""
     cfg = load(path)

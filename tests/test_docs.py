@@ -10,8 +10,10 @@ import torch
 from mmpretrain.models import build_classifier
 
 from smmix_mm.adapters import build_adapter
+from smmix_mm.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
+READMES = sorted((ROOT / 'configs').glob('*/README.md'))
 HEAD = dict(type='LinearClsHead', num_classes=4, in_channels=32)
 
 
@@ -20,7 +22,7 @@ def code_blocks(document: str, language: str) -> list[str]:
 
 
 def test_readme_example_needs_torch_alone():
-    (example,) = code_blocks('README.md', 'python')
+    (example,) = [block for block in code_blocks('README.md', 'python') if 'smmix_mm.functional' in block]
     blocked = "import sys\nsys.modules.update(dict.fromkeys(('mmengine', 'mmcv', 'mmpretrain')))\n"
     check = '\nassert mixed.shape == images.shape and soft_labels.sum(1).allclose(torch.ones(8))'
     subprocess.run([sys.executable, '-c', blocked + example + check], check=True, cwd=ROOT)
@@ -77,7 +79,7 @@ def test_architecture_example_runs(pvt_arch, name):
 
 
 @pytest.mark.parametrize(
-    'document', ['README.md', 'docs/architecture.md', 'configs/smmix/README.md', 'configs/cutmix/README.md']
+    'document', ['README.md', 'docs/architecture.md', *(f'configs/{path.parent.name}/README.md' for path in READMES)]
 )
 def test_links_lead_somewhere(document):
     path = ROOT / document
@@ -85,12 +87,43 @@ def test_links_lead_somewhere(document):
         assert (path.parent / target).exists(), target
 
 
-@pytest.mark.parametrize('command', ['train.py', 'test.py', 'model_converters/official_to_smmix_mm.py'])
+def test_readme_backbone_builds():
+    (example,) = [block for block in code_blocks('README.md', 'python') if 'featmap' in block]
+    scope = {}
+    exec(example, scope)
+    backbone = MODELS.build(scope['backbone'])
+    with torch.no_grad():
+        maps = backbone(torch.zeros(1, 3, 64, 96))
+    assert [tuple(feature_map.shape) for feature_map in maps] == [
+        (1, 64, 16, 24), (1, 128, 8, 12), (1, 320, 4, 6), (1, 512, 2, 3)
+    ]  # fmt: skip
+    # It is where tools/train.py leaves a pretraining run.
+    checkpoint = Path(scope['backbone']['init_cfg']['checkpoint'])
+    assert (ROOT / f'configs/smmix/{checkpoint.parent.name}.py').is_file()
+
+
+@pytest.mark.parametrize(
+    'command',
+    [
+        'train.py',
+        'test.py',
+        'model_converters/official_to_smmix_mm.py',
+        'model_converters/publish_backbone.py',
+        'dataset_converters/coco.py',
+        'dataset_converters/ade20k.py',
+    ],
+)
 def test_options_in_the_readme_exist(command):
     text = (ROOT / 'README.md').read_text()
-    source = (ROOT / 'tools' / command).read_text()
-    assert f'tools/{command}' in text
+    path = ROOT / 'tools' / command
+    # A command line may be shared within the folder.
+    source = ''.join(file.read_text() for file in path.parent.glob('*.py'))
+    assert path.is_file()
+    uses = re.findall(rf'tools/{re.escape(command)}(.*)', text)
+    assert uses
+    options = [option for use in uses for option in re.findall(r'--[a-z-]+', use)]
     if command == 'train.py':
-        options = re.findall(r'^\| `(--[a-z-]+)', text, re.MULTILINE)
-        assert len(options) >= 5
-        assert all(f"'{option}'" in source for option in options)
+        listed = re.findall(r'^\| `(--[a-z-]+)', text, re.MULTILINE)
+        assert len(listed) >= 5
+        options += listed
+    assert all(f"'{option}'" in source for option in options)

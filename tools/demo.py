@@ -80,7 +80,7 @@ def main() -> None:
         name: transfer('mask_rcnn/mask-rcnn_pvt-mini-{}_fpn_1xb8-3e_digit-scenes', name) for name in INITIALISATIONS
     }
     segmentation = {
-        name: transfer('sem_fpn/fpn_pvt-mini-{}_1xb8-400_digit-scenes-128x128', name) for name in INITIALISATIONS
+        name: transfer('sem_fpn/fpn_pvt-mini-{}_1xb8-300_digit-scenes-128x128', name) for name in INITIALISATIONS
     }
     train_all([*detection.values(), *segmentation.values()])
     print_table(

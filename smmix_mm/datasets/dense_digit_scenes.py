@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mmdet.datasets import CocoDataset
     from mmseg.datasets import BaseSegDataset
 
-DEFAULT_SIZES = {'train': 1000, 'val': 200}
+DEFAULT_SIZES = {'train': 800, 'val': 200}
 DIGITS = tuple(str(digit) for digit in range(NUM_CLASSES))
 # Any colours that can be told apart; background dark.
 PALETTE = [
@@ -57,7 +57,7 @@ def digit_scenes_detection(
     Args:
         data_root (str): Folder of the dataset. Defaults to ``'data/digit_scenes_dense'``.
         split (str): ``'train'`` or ``'val'``; no original digit is in both. Defaults to ``'train'``.
-        sizes (dict[str, int], optional): Number of pictures of each split. Defaults to 1 000 and 200.
+        sizes (dict[str, int], optional): Number of pictures of each split. Defaults to 800 and 200.
         seed (int): Seed of the pictures; the same seed gives the same bytes. Defaults to 0.
         **kwargs: As in ``CocoDataset``.
 
@@ -92,7 +92,7 @@ def digit_scenes_segmentation(
     Args:
         data_root (str): Folder of the dataset. Defaults to ``'data/digit_scenes_dense'``.
         split (str): ``'train'`` or ``'val'``. Defaults to ``'train'``.
-        sizes (dict[str, int], optional): Number of pictures of each split. Defaults to 1 000 and 200.
+        sizes (dict[str, int], optional): Number of pictures of each split. Defaults to 800 and 200.
         seed (int): Seed of the pictures. Defaults to 0.
         **kwargs: As in ``BaseSegDataset``.
 

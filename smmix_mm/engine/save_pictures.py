@@ -7,17 +7,19 @@ from typing import Any
 import mmcv
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from mmengine.structures import BaseDataElement
+from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from mmengine.visualization import Visualizer
+from torch import Tensor
 
-# Smaller pictures have no room for the text that a classifier's predictions are.
-MIN_SIDE_WITH_TEXT = 224
+# Smaller pictures have no room for the classes and scores that are written on them.
+MIN_SIDE_WITH_TEXT = 384
 
 
 class SavePictures(Hook):
     """Saves one picture per image of what was predicted, by the visualizer of the model's library.
 
-    The libraries' own hooks differ in where they save and under which names, mmpretrain's swaps red and blue.
+    The libraries' own hooks differ in where they save and under which names, mmpretrain's swaps red and blue. Small
+    pictures are saved a whole number of times as large.
 
     Args:
         folder (Path): Where the pictures go, under the names of the images.
@@ -44,11 +46,13 @@ class SavePictures(Hook):
             if path is None:
                 raise ValueError(f'--show-dir needs img_path in the data samples, which hold {sample.all_keys()}')
             image = mmcv.imread(path, channel_order='rgb')
+            factor = -(-MIN_SIDE_WITH_TEXT // min(image.shape[:2]))
+            image = image.repeat(factor, axis=0).repeat(factor, axis=1)
             out_file = str(self.folder / self._name(Path(path)))
             if hasattr(runner.visualizer, 'visualize_cls'):
-                side = max(MIN_SIDE_WITH_TEXT, min(image.shape[:2]))
-                runner.visualizer.visualize_cls(image, sample, resize=side, out_file=out_file)
+                runner.visualizer.visualize_cls(image, sample, out_file=out_file)
             elif type(runner.visualizer) is not Visualizer:
+                sample = enlarge_sample(sample, factor)
                 runner.visualizer.add_datasample('', image, sample, out_file=out_file, **self.options)
             else:
                 raise ValueError(
@@ -64,3 +68,31 @@ class SavePictures(Hook):
             name = f'{path.stem}_{number}{path.suffix}'
         self.taken.add(name)
         return name
+
+
+def enlarge_sample(sample: BaseDataElement, factor: int) -> BaseDataElement:
+    """A copy whose boxes, masks and label maps, true and predicted, fit a picture ``factor`` times as large.
+
+    Args:
+        sample (BaseDataElement): A detector's or a segmentor's.
+        factor (int): 1 changes nothing.
+    """
+    sample = sample.clone()
+    for name, field in sample.items():
+        if isinstance(field, PixelData):
+            setattr(sample, name, PixelData(data=_enlarge_pixels(field.data, factor)))
+        elif isinstance(field, InstanceData):
+            # Cloning is shallow: the sample's own instances are still to be evaluated.
+            field = field.clone()
+            if 'bboxes' in field:
+                # mmdet's box classes hold a tensor.
+                field.bboxes = getattr(field.bboxes, 'tensor', field.bboxes) * factor
+            if 'masks' in field:
+                is_tensor = isinstance(field.masks, Tensor)
+                field.masks = _enlarge_pixels(field.masks, factor) if is_tensor else field.masks.rescale(factor)
+            setattr(sample, name, field)
+    return sample
+
+
+def _enlarge_pixels(maps: Tensor, factor: int) -> Tensor:
+    return maps.repeat_interleave(factor, -2).repeat_interleave(factor, -1)

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
 ROOT = Path(__file__).resolve().parents[2]
 DETECTOR = 'configs/mask_rcnn/mask-rcnn_pvt-mini-scratch_fpn_1xb8-3e_digit-scenes.py'
-SEGMENTOR = 'configs/sem_fpn/fpn_pvt-mini-scratch_1xb8-400_digit-scenes-128x128.py'
+SEGMENTOR = 'configs/sem_fpn/fpn_pvt-mini-scratch_1xb8-300_digit-scenes-128x128.py'
 SIZES = dict(train=4, val=1)
 
 

@@ -6,4 +6,8 @@ _base_ = [
     '../detection_runtime.py',
 ]
 
-default_hooks = dict(checkpoint=dict(interval=3, max_keep_ckpts=1, save_best=None))
+default_hooks = dict(
+    checkpoint=dict(interval=3, max_keep_ckpts=1, save_best=None),
+    # In pictures of predictions.
+    visualization=dict(score_thr=0.5),
+)
