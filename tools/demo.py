@@ -176,7 +176,9 @@ def save_predictions(run: Run) -> Path:
     folder = run.work_dir / 'predictions'
     command = [sys.executable, 'tools/test.py', run.config, run.checkpoint, '--show-dir', folder]
     options = ['--work-dir', run.work_dir / 'test', '--cfg-options', f'test_dataloader.dataset.indices={NUM_PICTURES}']
-    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    done = subprocess.run([*command, *options], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        raise SystemExit(f'{done.stdout[-3000:]}\nthe test of {run.name} failed; see the lines above')
     return folder
 
 

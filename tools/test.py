@@ -54,7 +54,7 @@ def main() -> None:
     if '://' not in args.checkpoint:
         check_fit(runner.model, read_weights(args.checkpoint), args.checkpoint)
     if args.show_dir:
-        score_thr = cfg.get('default_hooks', {}).get('visualization', {}).get('score_thr')
+        score_thr = (cfg.get('default_hooks', {}).get('visualization') or {}).get('score_thr')
         options = {} if score_thr is None else dict(pred_score_thr=score_thr)
         runner.register_hook(SavePictures(args.show_dir, **options), priority='LOW')
     metrics = runner.test()

@@ -1,5 +1,6 @@
 """Writes embedded datasets to disk, once, whole or not at all."""
 
+import fcntl
 import json
 import shutil
 import tempfile
@@ -35,14 +36,27 @@ def write_once(root: Path, settings: dict[str, Any], write: Callable[[Path], Non
     Raises:
         FileExistsError: If the folder holds something else.
     """
+    if _is_made(root, settings):
+        return
+    root.parent.mkdir(parents=True, exist_ok=True)
+    # Runs side by side ask for the same data: the second one waits for the first.
+    with (root.parent / f'.{root.name}.lock').open('w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _is_made(root, settings):
+            _make(root, settings, write)
+
+
+def _is_made(root: Path, settings: dict[str, Any]) -> bool:
     manifest = root / MANIFEST
     if manifest.is_file():
-        if json.loads(manifest.read_text()) == settings:
-            return
-    elif root.exists() and any(root.iterdir()):
+        return json.loads(manifest.read_text()) == settings
+    if root.exists() and any(root.iterdir()):
         raise FileExistsError(f'{root} holds something other than digit scenes; give the dataset another data_root')
+    return False
+
+
+def _make(root: Path, settings: dict[str, Any], write: Callable[[Path], None]) -> None:
     print_log(f'Making digit scenes in {root}: {settings}', logger='current')
-    root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f'.{root.name}-', dir=root.parent) as folder:
         new = Path(folder, 'new')
         new.mkdir()

@@ -31,6 +31,9 @@ class LoadImage(LoadImageFromFile):
         super().__init__(imdecode_backend=imdecode_backend, **kwargs)
 
     def transform(self, results: dict) -> dict | None:
+        if 'img' in results and 'img_path' not in results:
+            # mmpretrain's inferencer has loaded it already.
+            return results
         try:
             return super().transform(results)
         except Exception as error:
@@ -108,6 +111,9 @@ class LoadLabelMap(BaseTransform):
         self.load = LoadAnnotations(**kwargs)
 
     def transform(self, results: dict) -> dict:
+        if 'seg_map_path' not in results:
+            # A picture to be predicted, not one of a dataset.
+            return results
         if results.setdefault('reduce_zero_label', self.reduce_zero_label) != self.reduce_zero_label:
             raise ValueError(
                 f'reduce_zero_label of LoadLabelMap is {self.reduce_zero_label}, but that of the dataset is '
@@ -117,7 +123,7 @@ class LoadLabelMap(BaseTransform):
         try:
             highest = _find_lost_value(path)
             results = self.load(results)
-        except Exception as error:
+        except (OSError, SyntaxError, ValueError) as error:
             raise OSError(f'label map {path} cannot be read: {error}') from error
         self._check_size(results)
         self._check_values(results, highest)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import mmcv
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
@@ -41,7 +42,8 @@ class SavePictures(Hook):
         data_batch: Mapping | None = None,
         outputs: Sequence[BaseDataElement] | None = None,
     ) -> None:
-        for sample in outputs:
+        # The visualizers draw in the main process alone.
+        for sample in outputs if is_main_process() else ():
             path = sample.get('img_path')
             if path is None:
                 raise ValueError(f'--show-dir needs img_path in the data samples, which hold {sample.all_keys()}')
@@ -77,9 +79,12 @@ def enlarge_sample(sample: BaseDataElement, factor: int) -> BaseDataElement:
         sample (BaseDataElement): A detector's or a segmentor's.
         factor (int): 1 changes nothing.
     """
+    if factor == 1:
+        return sample
     sample = sample.clone()
     for name, field in sample.items():
-        if isinstance(field, PixelData):
+        # Not the logits beside them, which are large and not drawn.
+        if name in ('gt_sem_seg', 'pred_sem_seg'):
             setattr(sample, name, PixelData(data=_enlarge_pixels(field.data, factor)))
         elif isinstance(field, InstanceData):
             # Cloning is shallow: the sample's own instances are still to be evaluated.

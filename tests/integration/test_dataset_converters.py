@@ -3,25 +3,22 @@
 import json
 import re
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import cv2
 import numpy as np
+import processes
 import pytest
 from dense_folders import write_ade20k, write_coco
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = ROOT / 'tools/dataset_converters'
 COCO_ARCHIVES = {'train2017.zip': 'train2017', 'val2017.zip': 'val2017', 'annotations_trainval2017.zip': 'annotations'}
 
 
 def run(tool: str, *args: object) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, TOOLS / tool, *map(str, args)], capture_output=True, text=True, timeout=120, cwd=ROOT
-    )
+    return processes.run(f'dataset_converters/{tool}', *args, check=False)
 
 
 def read_table(output: str) -> dict[str, list[int]]:

@@ -55,7 +55,7 @@ def test_pretrained_backbones_detect_and_segment(printed):
         assert box_ap >= 0.45
         assert mask_ap >= 0.45
         assert miou >= 2 * score_of_all_background()
-        assert macc > miou
+        assert macc >= 2 * 100 / 11
     for task in ('mask_rcnn', 'sem_fpn'):
         pictures = [cv2.imread(str(path)) for path in (WORK_DIR / f'{task}_smmix/predictions').iterdir()]
         assert len(pictures) == 8

@@ -11,24 +11,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from processes import run, scalars
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = 'configs/smmix/pvt-mini_smmix_1xb32-8e_digit-scenes.py'
 DEIT = 'configs/smmix/deit-tiny_smmix_8xb128-300e_in1k.py'
-
-
-def run(tool: str, *args: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
-    done = subprocess.run(
-        [sys.executable, ROOT / 'tools' / tool, *map(str, args)],
-        cwd=ROOT,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    if check:
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done
 
 
 def small_demo(folder: Path) -> list[str]:
@@ -46,11 +33,6 @@ def small_demo(folder: Path) -> list[str]:
         'default_hooks.logger.interval=1',
         'train_cfg.max_epochs=2',
     ]
-
-
-def scalars(work_dir: Path) -> list[dict]:
-    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
 @pytest.fixture(scope='module')

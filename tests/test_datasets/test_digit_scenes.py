@@ -1,5 +1,7 @@
 """The embedded data: real digits, the same bytes for the same seed, no original in both splits."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -73,7 +75,22 @@ def test_made_once_and_anew_for_other_settings(tmp_path):
     DigitScenes(data_root=str(root), split='val', sizes=SIZES)
     assert (root / 'manifest.json').stat().st_mtime_ns == stamp
     assert len(DigitScenes(data_root=str(root), sizes=dict(train=12, val=4))) == 12
-    assert [path.name for path in tmp_path.iterdir()] == ['data']
+    assert {path.name for path in tmp_path.iterdir()} == {'data', '.data.lock'}
+
+
+def test_runs_side_by_side_make_it_once(tmp_path):
+    """Real processes; the second one waits for the first, and neither takes the data away from the other."""
+    code = (
+        'from smmix_mm.datasets import embedded, DigitScenes\n'
+        'make = embedded._make\n'
+        'embedded._make = lambda *args: (print("made", flush=True), make(*args))\n'
+        f'print(len(DigitScenes(data_root={str(tmp_path / "data")!r}, sizes=dict(train=300, val=20))))'
+    )
+    runs = [subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [run.communicate(timeout=120)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    assert sum(output.count('made') for output in outputs) == 1
+    assert all(output.split()[-1] == '300' for output in outputs)
 
 
 def test_foreign_folder_is_left_alone(tmp_path):
@@ -95,4 +112,4 @@ def test_interrupted_making_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(cv2, 'imwrite', fail)
     with pytest.raises(OSError, match='could not write'):
         DigitScenes(data_root=str(tmp_path / 'data'), sizes=SIZES)
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ['.data.lock']

@@ -21,7 +21,7 @@ def test_pictures_of_one_name_do_not_replace_each_other(tmp_path):
     assert names == ['0.png', '0_2.png', '1.png', '0_3.png']
 
 
-@pytest.mark.parametrize('factor', [1, 3])
+@pytest.mark.parametrize('factor', [2, 3])
 def test_instances_are_enlarged(factor):
     mask = np.zeros((4, 6), bool)
     mask[1:3, 2:5] = True
@@ -44,6 +44,7 @@ def test_instances_are_enlarged(factor):
         assert len(rows) == (right - left) * (bottom - top)
     assert enlarged.pred_instances.labels.tolist() == [4]
     # The sample that the evaluation sees is left alone.
+    assert enlarge_sample(sample, 1) is sample
     assert sample.pred_instances.bboxes.equal(box)
 
 

@@ -5,7 +5,6 @@ Time is measured interleaved in one process, peak memory in a process for each. 
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,15 +63,19 @@ def peak_memory(name: str, size: str, args: argparse.Namespace) -> float:
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
     else:
-        # Of the whole process, in KiB on Linux; it never falls.
-        before = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = resident_memory('VmRSS')
+        # Resets the peak; getrusage has none that can be reset, and starts at the parent's.
+        Path('/proc/self/clear_refs').write_text('5')
     for _ in range(MEMORY_STEPS):
         run()
-    if device.type == 'cuda':
-        peak = torch.cuda.max_memory_allocated(device)
-    else:
-        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = torch.cuda.max_memory_allocated(device) if device.type == 'cuda' else resident_memory('VmHWM')
     return (peak - before) / 2**20
+
+
+def resident_memory(field: str) -> int:
+    """Bytes of this process in memory, now (``VmRSS``) or at most (``VmHWM``); Linux alone says."""
+    lines = Path('/proc/self/status').read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(f'{field}:')))
 
 
 def peak_memory_in_own_process(name: str, size: str, args: argparse.Namespace) -> float:
@@ -84,7 +87,7 @@ def peak_memory_in_own_process(name: str, size: str, args: argparse.Namespace) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--sizes', nargs='+', default=list(SIZES), help='height x width')
-    parser.add_argument('--batch-size', type=int, default=1)
+    parser.add_argument('--batch-size', type=int, default=2, help="default: 2, the recipes' images per GPU")
     parser.add_argument('--rounds', type=int, default=9)
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/benchmarks/dense_backbone.json')

@@ -14,7 +14,7 @@ train_pipeline = [
     dict(type='mmseg.PackSegInputs'),
 ]
 
-test_pipeline = [
+val_pipeline = [
     dict(type='smmix_mm.LoadImage'),
     dict(type='mmseg.Resize', scale=(2048, 512), keep_ratio=True),
     # Both sides up to the next multiple of 32, so that the four maps cover the whole picture: without it the published
@@ -23,6 +23,14 @@ test_pipeline = [
     # After the resizing: label maps are compared at the size of the original.
     dict(type='smmix_mm.LoadLabelMap', num_classes=150, reduce_zero_label=True),
     dict(type='mmseg.PackSegInputs'),
+]
+
+# The stock loaders, which mmseg's inferencer looks for by their names.
+test_pipeline = [
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    *val_pipeline[1:3],
+    dict(type='LoadAnnotations'),
+    val_pipeline[4],
 ]
 
 train_dataloader = dict(
@@ -48,11 +56,11 @@ val_dataloader = dict(
         type=dataset_type,
         data_root=data_root,
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
-        pipeline=test_pipeline,
+        pipeline=val_pipeline,
     ),
 )
 # Its output includes the mean accuracy of the classes, mAcc.
 val_evaluator = dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'])
 
-test_dataloader = val_dataloader
+test_dataloader = {**val_dataloader, 'dataset': {**val_dataloader['dataset'], 'pipeline': test_pipeline}}
 test_evaluator = val_evaluator

@@ -10,13 +10,16 @@ train_pipeline = [
     dict(type='mmdet.PackDetInputs'),
 ]
 
-test_pipeline = [
+val_pipeline = [
     dict(type='smmix_mm.LoadImage'),
     dict(type='mmdet.Resize', scale=(1333, 800), keep_ratio=True),
     # After the resizing: what is predicted is compared, and drawn, at the size of the original.
     dict(type='smmix_mm.LoadInstances', with_bbox=True),
     dict(type='mmdet.PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
+
+# The stock loader, which mmdet's inferencer looks for by its name.
+test_pipeline = [dict(type='LoadImageFromFile', imdecode_backend='pillow'), *val_pipeline[1:]]
 
 train_dataloader = dict(
     batch_size=2,
@@ -46,10 +49,10 @@ val_dataloader = dict(
         ann_file='annotations/instances_val2017.json',
         data_prefix=dict(img='val2017'),
         test_mode=True,
-        pipeline=test_pipeline,
+        pipeline=val_pipeline,
     ),
 )
 val_evaluator = dict(type='mmdet.CocoMetric', ann_file=f'{data_root}/annotations/instances_val2017.json', metric='bbox')
 
-test_dataloader = val_dataloader
+test_dataloader = {**val_dataloader, 'dataset': {**val_dataloader['dataset'], 'pipeline': test_pipeline}}
 test_evaluator = val_evaluator
