@@ -10,9 +10,10 @@ tasks: init_cfg=dict(type='Pretrained', checkpoint=...) of the backbone loads it
 --naming mmdet gives a PVT the names and shapes of stock mmdet's PyramidVisionTransformer, which then needs no plugin:
 init_cfg=dict(type='Pretrained', checkpoint=...) loads it, with convert_weights as it is by default or False, because
 the conversion leaves these names alone. Class token, its position embedding and final norm are dropped. Feature maps
-then differ by a few 1e-5 of their size: stock mmdet has one LayerNorm eps (1e-6) everywhere, the official PVT 1e-5 in
-the patch embeddings and after the spatial reduction. Both interpolate position embeddings in the same way. (Its
-conversion takes our naming too, but of 224 pixels alone, where it knows the class token's row by there being 50.)
+then differ, by a few 1e-5 of their size for a fresh PVT-T and for the demo's trained one: stock mmdet has one LayerNorm
+eps (1e-6) everywhere, the official PVT 1e-5 in the patch embeddings and after the spatial reduction. Both interpolate
+position embeddings in the same way. (Its conversion takes our naming too, but of 224 pixels alone, where it knows the
+class token's row by there being 50.)
 """
 
 import argparse
