@@ -277,7 +277,9 @@ class PVT(BaseModule):
                 f'images have to measure at least {smallest} x {smallest} pixels for strides {self.strides} of PVT, '
                 f'but got {img_size[0]} x {img_size[1]}'
             )
-        for stage, (grid, ratio) in enumerate(zip(grids, self.sr_ratios, strict=True), 1):
+        # No zip(strict=True): torch 2.1 cannot compile it.
+        for stage, grid in enumerate(grids, 1):
+            ratio = self.sr_ratios[stage - 1]
             if min(grid) < ratio:
                 raise ValueError(
                     f'sr_ratios {self.sr_ratios} of PVT need at least {ratio} tokens a side in stage {stage}, but '
