@@ -129,12 +129,7 @@ def make_dense_digit_scenes(root: Path, sizes: dict[str, int], seed: int) -> Non
     Raises:
         FileExistsError: If the folder holds something else.
     """
-
-    def write(folder: Path) -> None:
-        for split in SPLITS:
-            _write_split(folder, split, sizes[split], seed)
-
-    write_once(root, dict(version=VERSION, sizes=sizes, seed=seed), write)
+    write_once(root, dict(version=VERSION, sizes=sizes, seed=seed), _write_split)
 
 
 def _write_split(root: Path, split: str, size: int, seed: int) -> None:

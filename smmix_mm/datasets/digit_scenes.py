@@ -63,18 +63,13 @@ def make_digit_scenes(root: Path, sizes: dict[str, int], seed: int) -> None:
     Raises:
         FileExistsError: If the folder holds something else.
     """
-
-    def write(folder: Path) -> None:
-        for split in SPLITS:
-            _write_split(folder / split, split, sizes[split], seed)
-
-    write_once(root, dict(version=VERSION, sizes=sizes, seed=seed), write)
+    write_once(root, dict(version=VERSION, sizes=sizes, seed=seed), _write_split)
 
 
-def _write_split(folder: Path, split: str, size: int, seed: int) -> None:
+def _write_split(root: Path, split: str, size: int, seed: int) -> None:
     digits = load_split(split)
     for label in range(NUM_CLASSES):
-        (folder / str(label)).mkdir(parents=True)
+        (root / split / str(label)).mkdir(parents=True)
     for index in range(size):
         image, label = draw_scene(digits, [seed, SPLITS.index(split), index])
-        write_image(folder / str(label) / f'{index:06d}.png', image)
+        write_image(root / split / str(label) / f'{index:06d}.png', image)

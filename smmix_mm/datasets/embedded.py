@@ -13,6 +13,8 @@ import numpy as np
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 
+from .scenes import SPLITS
+
 MANIFEST = 'manifest.json'
 
 
@@ -23,15 +25,16 @@ def on_main_process(write: Callable[..., None], *args: Any) -> None:
     barrier()
 
 
-def write_once(root: Path, settings: dict[str, Any], write: Callable[[Path], None]) -> None:
+def write_once(root: Path, settings: dict[str, Any], write_split: Callable[[Path, str, int, int], None]) -> None:
     """Makes a dataset, unless it is there already with these settings.
 
     It is made beside its place, which it takes when all is there: nothing half-written is left behind.
 
     Args:
         root (Path): Folder of the dataset; replaced if it was made by this function with other settings.
-        settings (dict[str, Any]): What decides the content; kept beside it in ``manifest.json``.
-        write (Callable): Fills the folder that it is given.
+        settings (dict[str, Any]): What decides the content, with ``sizes`` by split and ``seed`` in it; kept beside it
+            in ``manifest.json``.
+        write_split (Callable): Takes a folder, a split, its size and the seed, and writes it there.
 
     Raises:
         FileExistsError: If the folder holds something else.
@@ -43,7 +46,7 @@ def write_once(root: Path, settings: dict[str, Any], write: Callable[[Path], Non
     with (root.parent / f'.{root.name}.lock').open('w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _is_made(root, settings):
-            _make(root, settings, write)
+            _make(root, settings, write_split)
 
 
 def _is_made(root: Path, settings: dict[str, Any]) -> bool:
@@ -55,12 +58,13 @@ def _is_made(root: Path, settings: dict[str, Any]) -> bool:
     return False
 
 
-def _make(root: Path, settings: dict[str, Any], write: Callable[[Path], None]) -> None:
+def _make(root: Path, settings: dict[str, Any], write_split: Callable[[Path, str, int, int], None]) -> None:
     print_log(f'Making digit scenes in {root}: {settings}', logger='current')
     with tempfile.TemporaryDirectory(prefix=f'.{root.name}-', dir=root.parent) as folder:
         new = Path(folder, 'new')
         new.mkdir()
-        write(new)
+        for split in SPLITS:
+            write_split(new, split, settings['sizes'][split], settings['seed'])
         (new / MANIFEST).write_text(json.dumps(settings))
         if root.exists():
             shutil.move(root, Path(folder, 'old'))
