@@ -11,6 +11,7 @@ __version__ = '0.1.0'
 
 _HOMES = {
     'Adapter': 'smmix_mm.adapters',
+    'CaiT': 'smmix_mm.models',
     'DigitScenes': 'smmix_mm.datasets',
     'MixedBatch': 'smmix_mm.structures',
     'MixingClassifier': 'smmix_mm.models',

@@ -1,7 +1,7 @@
 """What travels between the rooms: from backbone to mixing to loss."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -22,12 +22,16 @@ class Features:
         grid: Token grid ``(h, w)`` of the last block.
         attention: Image attention score of the last block ``(B, h, w)``, see
             :func:`smmix_mm.functional.image_attention`; None unless it was asked for.
+        class_attention: What the class token attends to in the last block that has one ``(B, h, w)``, see
+            :func:`smmix_mm.functional.class_attention`; of a backbone without class token the image attention score;
+            None unless it was asked for. Neither attention carries gradients.
     """
 
     feats: tuple[Tensor, ...]
     tokens: Tensor
     grid: tuple[int, int]
     attention: Tensor | None = None
+    class_attention: Tensor | None = None
 
 
 @dataclass
@@ -38,11 +42,16 @@ class Motivation:
         grid: Token grid ``(h, w)`` of the model under training.
         attention: Image attention score ``(B, h, w)``; None unless it was asked for.
         logits: ``(B, classes)``; None unless they were asked for.
+        class_map: Score of the image's own class at each token ``(B, h', w')``, on the grid of the model that
+            motivates; None unless it was asked for.
+        activation: Channel mean of the final tokens ``(B, h', w')``, on that grid; None unless it was asked for.
     """
 
     grid: tuple[int, int]
     attention: Tensor | None = None
     logits: Tensor | None = None
+    class_map: Tensor | None = None
+    activation: Tensor | None = None
 
 
 @dataclass
@@ -50,17 +59,21 @@ class MixedBatch:
     """A mixed batch and what its method's losses need: the only thing that travels from mixing to loss.
 
     Attributes:
-        images: ``(B, C, H, W)``.
+        images: ``(B, C, H, W)``; AutoMix has the unmixed batch after the mixed one, ``2 B`` images and labels.
         targets: Soft labels ``(B, classes)`` of the whole images.
         source_mask: ``(B, h, w)`` bool, True where source tokens were pasted.
+        source_box: Top, left, bottom, right in pixels of the one box that was pasted into all images.
         source_targets: Labels ``(B, classes)`` of what was pasted.
         target_targets: Labels ``(B, classes)`` of what it was pasted into.
         expected: Probabilities ``(B, classes)`` that the prediction of the mixed image should be consistent with.
+        losses: Scalars that a method settled while it mixed, under names that begin with ``loss_``.
     """
 
     images: Tensor
     targets: Tensor
     source_mask: Tensor | None = None
+    source_box: tuple[int, int, int, int] | None = None
     source_targets: Tensor | None = None
     target_targets: Tensor | None = None
     expected: Tensor | None = None
+    losses: dict[str, Tensor] = field(default_factory=dict)

@@ -20,6 +20,8 @@ PVT_ARCH = dict(
     sr_ratios=[4, 2, 2, 1],
     strides=[4, 2, 1, 1],
 )
+CAIT_ARCH = dict(embed_dims=32, depth=3, num_heads=2, mlp_ratio=2, class_depth=2)
+SWIN_ARCH = dict(embed_dims=16, depths=[2, 2], num_heads=[1, 2])
 AUGMENTS = [dict(type='mmpretrain.Mixup', alpha=0.8), dict(type='smmix_mm.SMMix')]
 
 
@@ -59,11 +61,21 @@ def pvt_arch():
 
 
 @pytest.fixture
-def make_backbone():
-    """Builds a tiny backbone: ``make_backbone('vit' | 'pvt', img_size=(32, 32), **settings)``.
+def cait_arch():
+    return dict(CAIT_ARCH)
 
-    Both families have a 4 x 4 grid at 32 x 32. All weights are random, those that start at 0 or 1 too, and those of
-    the attention large, so that it is far from uniform.
+
+@pytest.fixture
+def swin_arch():
+    return copy.deepcopy(SWIN_ARCH)
+
+
+@pytest.fixture
+def make_backbone():
+    """Builds a tiny backbone: ``make_backbone('vit' | 'pvt' | 'cait' | 'swin', img_size=(32, 32), **settings)``.
+
+    All families have tokens of 32 channels, in a 4 x 4 grid at 32 x 32, which is Swin's window. All weights are random,
+    those that start at 0 or 1 too, and those of the attention large, so that it is far from uniform.
     """
 
     def make(family='vit', img_size=(32, 32), **settings):
@@ -90,6 +102,7 @@ def make_classifier():
         train_cfg = dict(augments=copy.deepcopy(augments), probs=probs)
         if type == 'smmix_mm.MixingClassifier':
             settings.setdefault('train_cfg', train_cfg)
+        settings.setdefault('neck', neck_cfg(family))
         cfg = dict(
             type=type,
             backbone=backbone_cfg(family, img_size, **(backbone or {})),
@@ -117,7 +130,25 @@ def backbone_cfg(family, img_size=(32, 32), **settings):
         return dict(
             type='mmpretrain.VisionTransformer', arch=dict(VIT_ARCH), patch_size=8, img_size=img_size
         ) | copy.deepcopy(settings)
+    if family == 'cait':
+        return dict(type='smmix_mm.CaiT', arch=dict(CAIT_ARCH), patch_size=8, img_size=img_size) | copy.deepcopy(
+            settings
+        )
+    if family == 'swin':
+        return dict(
+            type='mmpretrain.SwinTransformer',
+            arch=copy.deepcopy(SWIN_ARCH),
+            patch_size=4,
+            window_size=4,
+            out_indices=(1,),
+            img_size=img_size,
+            drop_path_rate=0.0,
+        ) | copy.deepcopy(settings)
     return dict(type='smmix_mm.PVT', arch=copy.deepcopy(PVT_ARCH), img_size=img_size) | copy.deepcopy(settings)
+
+
+def neck_cfg(family):
+    return dict(type='mmpretrain.GlobalAveragePooling') if family == 'swin' else None
 
 
 def head_cfg(family):
@@ -129,9 +160,23 @@ def head_cfg(family):
     )
 
 
+# Parts of the names of what decides where attention goes.
+SHARP = (
+    'qkv.weight',
+    '.q.weight',
+    '.kv.weight',
+    '.k.weight',
+    'proj_l',
+    'bias_table',
+    'pos_embed',
+    'cls_token',
+    'gamma_',
+)
+
+
 def randomize(model):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            sharp = any(part in name for part in ('qkv.weight', '.q.weight', '.kv.weight', 'pos_embed', 'cls_token'))
+            sharp = any(part in name for part in SHARP)
             parameter.add_(torch.randn_like(parameter), alpha=0.4 if sharp else 0.1)
     return model

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def run(tool: str, *args: object, check: bool = True) -> subprocess.CompletedProcess:
+def run(tool: str, *args: object, check: bool = True, timeout: int = 300) -> subprocess.CompletedProcess:
     """Runs a program of ``tools/`` in the repository's root, on one thread."""
     done = subprocess.run(
         [sys.executable, ROOT / 'tools' / tool, *map(str, args)],
@@ -17,7 +17,7 @@ def run(tool: str, *args: object, check: bool = True) -> subprocess.CompletedPro
         env={**os.environ, 'OMP_NUM_THREADS': '1'},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
     )
     if check:
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -68,10 +68,11 @@ def test_architecture_example_runs(pvt_arch, name):
     side = backbone['img_size']
     images = torch.randn(3, 3, side, side)
     model.backbone.eval()
-    features = build_adapter(model.backbone).read(images, attention=True)
+    features = build_adapter(model.backbone).read(images, attention=True, class_attention=True)
     assert features.feats[-1].equal(model.backbone(images)[-1])
     assert features.grid == model.adapter.grid(images)
-    assert features.attention.shape == (3, *features.grid)
+    assert features.attention.shape == features.class_attention.shape == (3, *features.grid)
+    assert not features.attention.equal(features.class_attention)
     assert (features.attention > 0).all()
     mixed = model.mixing.methods[0](images, torch.eye(4)[:3], model.motivate, model.mixing.draw()[1])
     assert mixed.images.shape == images.shape

@@ -321,7 +321,7 @@ print(*sorted(set(sys.modules) - before))
 """
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ['smmix_mm', 'smmix_mm.functional']
+    assert all(name == 'smmix_mm' or name.startswith('smmix_mm.functional') for name in done.stdout.split())
 
 
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])

@@ -59,20 +59,26 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def check_pretrained(cfg: Config) -> None:
-    """Refuses a local checkpoint for the backbone that is not there, before the data is read and the model built."""
-    init_cfgs = cfg.get('model', {}).get('backbone', {}).get('init_cfg') or []
-    for init_cfg in init_cfgs if isinstance(init_cfgs, list) else [init_cfgs]:
-        path = init_cfg.get('checkpoint')
-        if path is None or '://' in path or Path(path).expanduser().is_file():
-            continue
-        # A run's checkpoints lie in a folder of its config's name.
-        name = f'{Path(path).parent.name}.py'
-        config = next((ROOT / 'configs').rglob(name), None)
-        how = f'Pretrain first (python tools/train.py {config.relative_to(ROOT)})' if config else 'Pretrain first'
-        raise FileNotFoundError(
-            f'model.backbone.init_cfg.checkpoint is {path}, but there is no such file. {how}, or name another: '
-            '--cfg-options model.backbone.init_cfg.checkpoint=PATH'
-        )
+    """Refuses local checkpoints that are not there, before the data is read and the model built."""
+    for part in ('backbone', 'teacher', 'teacher.backbone'):
+        settings = cfg.get('model', {})
+        for step in part.split('.'):
+            settings = settings.get(step) or {}
+        init_cfgs = settings.get('init_cfg') or []
+        for init_cfg in init_cfgs if isinstance(init_cfgs, list) else [init_cfgs]:
+            check_exists(init_cfg.get('checkpoint'), f'model.{part}.init_cfg.checkpoint')
+
+
+def check_exists(path: str | None, setting: str) -> None:
+    if path is None or '://' in path or Path(path).expanduser().is_file():
+        return
+    # A run's checkpoints lie in a folder of its config's name.
+    name = f'{Path(path).parent.name}.py'
+    config = next((ROOT / 'configs').rglob(name), None)
+    how = f'Pretrain first (python tools/train.py {config.relative_to(ROOT)})' if config else 'Pretrain first'
+    raise FileNotFoundError(
+        f'{setting} is {path}, but there is no such file. {how}, or name another: --cfg-options {setting}=PATH'
+    )
 
 
 def check_start(cfg: Config, runner: Runner) -> None:

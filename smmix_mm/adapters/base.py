@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
+from smmix_mm import functional
 from smmix_mm.registry import ADAPTERS
 from smmix_mm.structures import Features
 
@@ -44,8 +46,8 @@ class Adapter(ABC):
     """The single place that knows one family of backbones.
 
     It reads a stock, unmodified backbone: one ordinary run gives the stock output, the final tokens and, if asked for,
-    the attention of the last block, computed beside it from that block's own queries and keys. All blocks, the last
-    one included, keep using fused attention.
+    the attention of the last block. Where that block's attention is fused, it stays so, and the weights are computed
+    beside it from the block's own queries and keys; where it has an explicit softmax, that is read.
 
     Args:
         backbone (nn.Module): An instance of :attr:`family`.
@@ -55,22 +57,28 @@ class Adapter(ABC):
         backbone: The backbone.
         embed_dims (int): Channels of the tokens.
         stride (tuple[int, int]): Height and width in pixels of what a token stands for.
+        num_layers (int): Layers that :meth:`read_layer` can read.
+        middle_layer (int): The one in the middle of the backbone.
     """
 
     family: ClassVar[type[nn.Module]]
     embed_dims: int
     stride: tuple[int, int]
+    num_layers: int = 0
+    middle_layer: int = 0
 
     def __init__(self, backbone: nn.Module) -> None:
         self.backbone = backbone
+        self._layer_taps: dict[int, Tap] = {}
 
     @abstractmethod
-    def read(self, images: Tensor, attention: bool = False) -> Features:
+    def read(self, images: Tensor, attention: bool = False, class_attention: bool = False) -> Features:
         """Runs the backbone once.
 
         Args:
             images (Tensor): ``(B, C, H, W)``, preprocessed.
-            attention (bool): Whether to read the attention of the last block too. Defaults to False.
+            attention (bool): Whether to read the image attention score of the last block too. Defaults to False.
+            class_attention (bool): Whether to read what the class token attends to. Defaults to False.
 
         Returns:
             Features: See there.
@@ -79,6 +87,87 @@ class Adapter(ABC):
     @abstractmethod
     def grid(self, images: Tensor) -> tuple[int, int]:
         """Token grid ``(h, w)`` of the last block for images of this size, without running the backbone."""
+
+    def check_size(self, size: tuple[int, int]) -> None:  # noqa: B027
+        """Refuses images that the backbone cannot run on.
+
+        Args:
+            size (tuple[int, int]): Height and width in pixels.
+
+        Raises:
+            ValueError: With the name of the backbone, the size and what it needs.
+        """
+
+    def read_layer(self, images: Tensor, layer: int) -> Tensor:
+        """Runs the backbone and reads the map that one of its layers puts out.
+
+        Args:
+            images (Tensor): ``(B, C, H, W)``, preprocessed.
+            layer (int): From 1 to :attr:`num_layers`; see the family for what is counted.
+
+        Returns:
+            Tensor: ``(B, C', h', w')``, without extra tokens.
+
+        Raises:
+            ValueError: If the layer is out of range, or the adapter reads the last layer alone.
+        """
+        if not 1 <= layer <= self.num_layers:
+            has = f'layers 1 to {self.num_layers}' if self.num_layers else 'no layers that can be read on the way'
+            raise ValueError(f'{type(self.backbone).__name__} has {has}, but layer {layer} was asked for')
+        if layer not in self._layer_taps:
+            self._layer_taps[layer] = Tap(self._layer(layer))
+        tap = self._layer_taps[layer]
+        with opened(tap):
+            self.backbone(images)
+            return self._layer_map(tap.value, images, layer)
+
+    def layer_dims(self, layer: int) -> int:
+        """Channels of the map that :meth:`read_layer` reads, without running the backbone.
+
+        Args:
+            layer (int): From 1 to :attr:`num_layers`.
+        """
+        raise NotImplementedError
+
+    def _layer(self, layer: int) -> nn.Module:
+        """The module whose output a layer's map is made of."""
+        raise NotImplementedError
+
+    def _layer_map(self, output: Any, images: Tensor, layer: int) -> Tensor:
+        """``(B, C', h', w')`` of the output of a layer's module."""
+        raise NotImplementedError
+
+
+@torch.no_grad()
+def read_scores(
+    query: Tensor,
+    key: Tensor,
+    num_extra_tokens: int,
+    grid: tuple[int, int],
+    attention: bool = False,
+    class_attention: bool = False,
+) -> dict[str, Tensor]:
+    """The attentions of :class:`Features` from the queries and keys of a block over all tokens of an image.
+
+    Args:
+        query (Tensor): ``(B, heads, E + N, head_dim)``, the ``E`` extra tokens first.
+        key (Tensor): Same shape.
+        num_extra_tokens (int): ``E``; 0 for a block without class token.
+        grid (tuple[int, int]): ``(h, w)`` with ``h * w = N``.
+        attention (bool): Whether the image attention score is wanted. Defaults to False.
+        class_attention (bool): Whether the class token's attention is wanted. Defaults to False.
+
+    Returns:
+        dict[str, Tensor]: ``(B, h, w)`` each, under their names in :class:`Features`.
+    """
+    scores = {}
+    if attention or (class_attention and not num_extra_tokens):
+        scores['attention'] = functional.image_attention(query, key, num_extra_tokens).unflatten(1, grid)
+    if class_attention and num_extra_tokens:
+        scores['class_attention'] = functional.class_attention(query, key).unflatten(1, grid)
+    elif class_attention:
+        scores['class_attention'] = scores['attention']
+    return scores
 
 
 def build_adapter(backbone: nn.Module) -> Adapter:

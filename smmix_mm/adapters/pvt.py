@@ -2,19 +2,18 @@
 
 import math
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from smmix_mm import functional
-from smmix_mm.models.backbones.pvt import PVT
+from smmix_mm.models.backbones.pvt import NUM_STAGES, PVT
 from smmix_mm.registry import ADAPTERS
 from smmix_mm.structures import Features
 
-from .base import Adapter, Tap, opened
+from .base import Adapter, Tap, opened, read_scores
 
 
 @ADAPTERS.register_module()
 class PVTAdapter(Adapter):
-    """Reads :class:`smmix_mm.PVT` with a class token; the grid is that of the fourth stage.
+    """Reads :class:`smmix_mm.PVT` with a class token; the grid is that of the fourth stage. Layers are stages.
 
     Args:
         backbone (PVT): With ``out_type='cls_token'``.
@@ -38,18 +37,35 @@ class PVTAdapter(Adapter):
         self._last_tokens = Tap(backbone.norm)
         self._query = Tap(last_attention.q)
         self._key_value = Tap(last_attention.kv)
+        self.num_layers = NUM_STAGES
+        self.middle_layer = NUM_STAGES - 1
 
-    def read(self, images: Tensor, attention: bool = False) -> Features:
-        with opened(self._patches, self._last_tokens, *([self._query, self._key_value] if attention else [])):
+    def read(self, images: Tensor, attention: bool = False, class_attention: bool = False) -> Features:
+        asked = attention or class_attention
+        with opened(self._patches, self._last_tokens, *([self._query, self._key_value] if asked else [])):
             feats = self.backbone(images)
             grid = self._patches.value[1]
             tokens = self._last_tokens.value[:, 1:]
-            scores = self._image_attention().unflatten(1, grid) if attention else None
-        return Features(feats=feats, tokens=tokens, grid=grid, attention=scores)
+            scores = self._scores(grid, attention, class_attention) if asked else {}
+        return Features(feats=feats, tokens=tokens, grid=grid, **scores)
 
     def grid(self, images: Tensor) -> tuple[int, int]:
         return self.backbone.grids(images.shape[-2:])[-1]
 
-    def _image_attention(self) -> Tensor:
+    def check_size(self, size: tuple[int, int]) -> None:
+        self.backbone.grids(size)
+
+    def layer_dims(self, layer: int) -> int:
+        return self.backbone.embed_dims[layer - 1]
+
+    def _scores(self, grid: tuple[int, int], attention: bool, class_attention: bool) -> dict[str, Tensor]:
         query, key = self.backbone.block4[-1].attn.split_heads(self._query.value, self._key_value.value)[:2]
-        return functional.image_attention(query, key, num_extra_tokens=1)
+        return read_scores(query, key, 1, grid, attention, class_attention)
+
+    def _layer(self, layer: int) -> nn.Module:
+        return getattr(self.backbone, f'block{layer}')[-1]
+
+    def _layer_map(self, output: Tensor, images: Tensor, layer: int) -> Tensor:
+        grid = self.backbone.grids(images.shape[-2:])[layer - 1]
+        # The class token, in the last stage, stands first.
+        return output[:, -grid[0] * grid[1] :].transpose(1, 2).unflatten(2, grid)

@@ -2,13 +2,12 @@
 
 from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.models.utils import MultiheadAttention
-from torch import Tensor
+from torch import Tensor, nn
 
-from smmix_mm import functional
 from smmix_mm.registry import ADAPTERS
 from smmix_mm.structures import Features
 
-from .base import Adapter, Tap, opened
+from .base import Adapter, Tap, opened, read_scores
 
 
 @ADAPTERS.register_module()
@@ -16,7 +15,7 @@ class VisionTransformerAdapter(Adapter):
     """Reads mmpretrain's ``VisionTransformer``, any arch and image size, with or without class token.
 
     ``tokens`` have passed every norm between the last block and the head: the final norm and, under
-    ``out_type='avg_featmap'``, the norm that the backbone puts after its average pooling.
+    ``out_type='avg_featmap'``, the norm that the backbone puts after its average pooling. Layers are counted in blocks.
 
     Args:
         backbone (VisionTransformer): With ``out_type`` other than ``'raw'`` and the stock attention.
@@ -50,23 +49,35 @@ class VisionTransformerAdapter(Adapter):
         self._patches = Tap(backbone.patch_embed)
         self._last_tokens = Tap(backbone.ln1 if backbone.final_norm else backbone.layers[-1])
         self._qkv = Tap(last_attention.qkv)
+        self.num_layers = len(backbone.layers)
+        self.middle_layer = (self.num_layers + 1) // 2
 
-    def read(self, images: Tensor, attention: bool = False) -> Features:
+    def read(self, images: Tensor, attention: bool = False, class_attention: bool = False) -> Features:
         num_extra_tokens = self.backbone.num_extra_tokens
-        with opened(self._patches, self._last_tokens, *([self._qkv] if attention else [])):
+        asked = attention or class_attention
+        with opened(self._patches, self._last_tokens, *([self._qkv] if asked else [])):
             feats = self.backbone(images)
             grid = tuple(self._patches.value[1])
             tokens = self._last_tokens.value[:, num_extra_tokens:]
-            scores = self._image_attention(self._qkv.value).unflatten(1, grid) if attention else None
+            scores = self._scores(grid, attention, class_attention) if asked else {}
         if self.backbone.out_type == 'avg_featmap':
             tokens = self.backbone.ln2(tokens)
-        return Features(feats=feats, tokens=tokens, grid=grid, attention=scores)
+        return Features(feats=feats, tokens=tokens, grid=grid, **scores)
 
     def grid(self, images: Tensor) -> tuple[int, int]:
         # The patch embedding pads by rules of its own; embedding one image asks it instead of repeating them.
         return tuple(self.backbone.patch_embed(images[:1].detach())[1])
 
-    def _image_attention(self, qkv: Tensor) -> Tensor:
+    def layer_dims(self, layer: int) -> int:
+        return self.embed_dims
+
+    def _scores(self, grid: tuple[int, int], attention: bool, class_attention: bool) -> dict[str, Tensor]:
         heads = self.backbone.layers[-1].attn.num_heads
-        query, key, _ = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-        return functional.image_attention(query, key, self.backbone.num_extra_tokens)
+        query, key, _ = self._qkv.value.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+        return read_scores(query, key, self.backbone.num_extra_tokens, grid, attention, class_attention)
+
+    def _layer(self, layer: int) -> nn.Module:
+        return self.backbone.layers[layer - 1]
+
+    def _layer_map(self, output: Tensor, images: Tensor, layer: int) -> Tensor:
+        return output[:, self.backbone.num_extra_tokens :].transpose(1, 2).unflatten(2, self.grid(images))

@@ -2,7 +2,7 @@
 
 from .checkpoint import check_fit, read_checkpoint, read_weights, write_weights
 from .dataloaders import complete_dataloaders
-from .pretrained import load_backbone
+from .pretrained import load_backbone, load_classifier
 from .save_pictures import SavePictures
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     'check_fit',
     'complete_dataloaders',
     'load_backbone',
+    'load_classifier',
     'read_checkpoint',
     'read_weights',
     'write_weights',

@@ -32,6 +32,10 @@ _ADMITTED_STORAGES = {
 }
 
 
+# What of a classifier only training uses: SMMix's region classifier, and the parameters of methods that have some.
+TRAINING_ONLY = ('region_head.', 'mixing.')
+
+
 class _Skipped:
     """Stands for an object of a class that is not admitted; takes whatever the pickle does to it."""
 
@@ -150,7 +154,7 @@ def read_weights(path: str | Path) -> 'OrderedDict[str, Tensor]':
 
 
 def check_fit(
-    model: nn.Module, weights: Mapping[str, Tensor], source: str, may_differ: Iterable[str] = ('region_head.',)
+    model: nn.Module, weights: Mapping[str, Tensor], source: str, may_differ: Iterable[str] = TRAINING_ONLY
 ) -> None:
     """Refuses weights of another architecture, which mmengine would load as far as they fit and only log the rest.
 
@@ -162,7 +166,7 @@ def check_fit(
         weights (Mapping[str, Tensor]): By name.
         source (str): Named in the error, such as the file.
         may_differ (Iterable[str]): Beginnings of names that may be missing, left over, or of another shape. Defaults to
-            the region classifier, which only training uses.
+            what only training uses.
 
     Raises:
         ValueError: With the names and shapes that differ.

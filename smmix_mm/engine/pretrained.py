@@ -9,10 +9,12 @@ from mmengine.logging import print_log
 from mmengine.model import PretrainedInit, update_init_info
 from torch import Tensor, nn
 
-from .checkpoint import load_strictly, read_weights
+from .checkpoint import TRAINING_ONLY, load_strictly, read_weights
 
-# What classification checkpoints hold beside a backbone: the head, SMMix's region classifier, its official name.
-CLASSIFIERS = ('head', 'region_head', 'token_head')
+# What only training uses, under our names and under the official one of SMMix's region classifier.
+NOT_EVALUATED = (*(name.rstrip('.') for name in TRAINING_ONLY), 'token_head')
+# What classification checkpoints hold beside a backbone.
+CLASSIFIERS = ('head', *NOT_EVALUATED)
 
 
 def find_backbone(keys: Iterable[str], names: Iterable[str], source: str, prefix: str | None = None) -> str:
@@ -42,6 +44,9 @@ def find_backbone(keys: Iterable[str], names: Iterable[str], source: str, prefix
     found = defaultdict(set)
     for key in searched:
         steps = key.split('.')
+        # A method may hold a copy of the backbone, which is not the one that was asked for.
+        if key[len(start) :].partition('.')[0] == 'mixing':
+            continue
         for depth, step in enumerate(steps):
             if step in parts:
                 found['.'.join([*steps[:depth], ''])].add(step)
@@ -138,6 +143,36 @@ def load_backbone(backbone: nn.Module, path: str | Path, prefix: str | None = No
     )
 
 
+def load_classifier(classifier: nn.Module, path: str | Path, prefix: str | None = None) -> None:
+    """Loads a classifier from a checkpoint, all of it or none; what only training uses is left out.
+
+    Args:
+        classifier (nn.Module): Such as mmpretrain's ``ImageClassifier``; loaded in place.
+        path (str | Path): As in :func:`load_backbone`.
+        prefix (str, optional): Load what stands below this prefix, with or without its last dot. Defaults to None.
+
+    Raises:
+        FileNotFoundError, OSError: As :func:`load_backbone`.
+        ValueError: If the file cannot be read, has no names below the prefix, or if tensors are missing, unexpected, or
+            of another shape.
+    """
+    source, start = str(path), normalise_prefix(prefix)
+    weights = _fetch_weights(path)
+    given = OrderedDict((name.removeprefix(start), value) for name, value in weights.items() if name.startswith(start))
+    if not given:
+        raise ValueError(f'{source} has no names below prefix={prefix!r}; it has {_some(weights)}')
+    own = {name.partition('.')[0] for name in classifier.state_dict()}
+    kept = OrderedDict(
+        (name, value)
+        for name, value in given.items()
+        if name.partition('.')[0] in own or name.partition('.')[0] not in NOT_EVALUATED
+    )
+    load_strictly(classifier, kept, source)
+    print_log(
+        f'{source}: loaded {len(kept)} of {len(weights)} tensors into {type(classifier).__name__}', logger='current'
+    )
+
+
 def _fetch_weights(path: str | Path) -> 'OrderedDict[str, Tensor]':
     if '://' in str(path):
         try:
@@ -154,8 +189,8 @@ def _fetch_weights(path: str | Path) -> 'OrderedDict[str, Tensor]':
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
-            f'there is no checkpoint {path}, which the init_cfg of the backbone names: train it first with the '
-            f'pretraining config, or set model.backbone.init_cfg.checkpoint to another file'
+            f'there is no checkpoint {path}, which an init_cfg names: train it first with the pretraining config, or '
+            f'set the checkpoint of that init_cfg to another file'
         )
     return read_weights(path)
 
@@ -202,6 +237,12 @@ class BackboneInit:
         load_backbone(module, self.checkpoint, self.prefix)
         if hasattr(module, '_params_init_info'):
             update_init_info(module, f'{type(self).__name__}: load from {self.checkpoint}')
+
+
+def is_pretrained(init_cfg: dict | list[dict] | None) -> bool:
+    """Whether an ``init_cfg`` loads weights."""
+    configs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []
+    return any(config['type'] in ('Pretrained', PretrainedInit) for config in configs)
 
 
 def with_strict_loading(init_cfg: dict | list[dict] | None) -> list[dict]:

@@ -1,9 +1,31 @@
 """One file per method: it draws, calls :mod:`smmix_mm.functional`, returns a ``MixedBatch``."""
 
+from .attentive_mix import AttentiveMix
+from .auto_mix import AutoMix
 from .base import MixingMethod
+from .f_mix import FMix
+from .puzzle_mix import PuzzleMix
 from .random_mixing import RandomMixing
+from .saliency_mix import SaliencyMix
 from .smmix import SMMix
 from .stock import StockMixing, Unmixed
 from .streams import Streams, step_streams
+from .token_mix import TokenMix
+from .trans_mix import TransMix
 
-__all__ = ['MixingMethod', 'RandomMixing', 'SMMix', 'StockMixing', 'Streams', 'Unmixed', 'step_streams']
+__all__ = [
+    'AttentiveMix',
+    'AutoMix',
+    'FMix',
+    'MixingMethod',
+    'PuzzleMix',
+    'RandomMixing',
+    'SMMix',
+    'SaliencyMix',
+    'StockMixing',
+    'Streams',
+    'TokenMix',
+    'TransMix',
+    'Unmixed',
+    'step_streams',
+]

@@ -1,7 +1,7 @@
 """What a mixing method is."""
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor, nn
 
@@ -9,32 +9,70 @@ from smmix_mm.structures import Criterion, Features, MixedBatch, Motivation, Reg
 
 from .streams import Streams
 
+if TYPE_CHECKING:
+    from smmix_mm.models.classifiers.mixing_classifier import MixingClassifier
+
 
 class Motivate(Protocol):
-    """Asks the unmixed images what a method needs to know of them.
+    """Asks the unmixed images what a method needs to know of them: evaluation mode, no trace left.
 
     Args:
         images (Tensor): The unmixed batch ``(B, C, H, W)``.
         attention (bool): Whether the attention is wanted. Defaults to True.
-        logits (bool): Whether the logits are wanted. Defaults to True. If neither is, the model is not run.
+        logits (bool): Whether the logits are wanted. Defaults to True.
+        class_map_of (Tensor, optional): Labels ``(B, classes)``: a map of each image's own class is wanted. Defaults
+            to None.
+        activation (bool): Whether the activation is wanted. Defaults to False. If nothing at all is, no model is run.
+        by (str, optional): Who is asked: ``'model'``, the one under training; ``'teacher'``; None, the teacher if
+            there is one and the model otherwise. Defaults to None.
+        scale (float): Resolution of the pass as a part of the images', in (0, 1]; sides are rounded to the stride of
+            the model that is asked. Defaults to 1.
+        gradients (bool): Whether the answer keeps its graph, for gradients at the images. Defaults to False.
         autocast (bool): Whether the pass runs under the training's autocast; False runs it in full precision.
             Defaults to True.
     """
 
     def __call__(
-        self, images: Tensor, attention: bool = True, logits: bool = True, autocast: bool = True
+        self,
+        images: Tensor,
+        attention: bool = True,
+        logits: bool = True,
+        *,
+        class_map_of: Tensor | None = None,
+        activation: bool = False,
+        by: str | None = None,
+        scale: float = 1.0,
+        gradients: bool = False,
+        autocast: bool = True,
     ) -> Motivation: ...
 
 
 class MixingMethod(nn.Module, ABC):
-    """Mixes a batch and says how the result is judged. It keeps no state from step to step.
+    """Mixes a batch and says how the result is judged. It keeps no state from step to step but its parameters.
 
     Attributes:
         region_head: The region classifier that the method needs: ``'separate'``, a linear layer of its own beside
             the stock head; ``'shared'``, the stock head itself; or None.
+        reads_class_attention: Whether :meth:`relabel` or :meth:`losses` need ``class_attention`` of the mixed images.
+        asks_teacher: What the method asks of a teacher, if there is one: of ``'attention'``, ``'logits'``,
+            ``'class_map'``, ``'activation'``.
+        needs_teacher: Whether it cannot do without one.
     """
 
     region_head: str | None = None
+    reads_class_attention: bool = False
+    asks_teacher: tuple[str, ...] = ()
+    needs_teacher: bool = False
+
+    def prepare(self, model: 'MixingClassifier') -> None:
+        """Called once, when the classifier around the method is complete: checks, or copies, what it needs of it.
+
+        Args:
+            model (MixingClassifier): Not yet with its first weights.
+
+        Raises:
+            ValueError: If the method cannot train this model.
+        """
 
     @abstractmethod
     def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
@@ -47,8 +85,20 @@ class MixingMethod(nn.Module, ABC):
             streams (Streams): The randomness of this step.
 
         Returns:
-            MixedBatch: The mixed batch, with what :meth:`losses` needs.
+            MixedBatch: The mixed batch, with what :meth:`relabel` and :meth:`losses` need.
         """
+
+    def relabel(self, features: Features, mixed: MixedBatch) -> Tensor:
+        """Soft labels of the mixed images, once the model has seen them.
+
+        Args:
+            features (Features): What the backbone gave for them.
+            mixed (MixedBatch): What :meth:`forward` returned.
+
+        Returns:
+            Tensor: ``(B, classes)``, without gradients; those of :meth:`forward` unless a method knows better by now.
+        """
+        return mixed.targets
 
     def losses(
         self,
@@ -63,7 +113,7 @@ class MixingMethod(nn.Module, ABC):
         Args:
             logits (Tensor): ``(B, classes)`` of the mixed images.
             features (Features): What the backbone gave for them.
-            mixed (MixedBatch): What :meth:`forward` returned.
+            mixed (MixedBatch): What :meth:`forward` returned, with the labels of :meth:`relabel`.
             criterion (Criterion): The stock head's.
             classify_regions (RegionClassifier, optional): As :attr:`region_head` asks for it.
 

@@ -44,8 +44,20 @@ class SMMix(MixingMethod):
         consistency (str): What the prediction of the mixed image should agree with: ``'logits'``, the softmax of the
             mixed logits of source and target (the authors' code); ``'probabilities'``, their mixed probabilities (the
             paper). Defaults to ``'logits'``.
+        motivated_by (str, optional): Who tells attention and logits: ``'model'``, the one under training;
+            ``'teacher'``, a frozen one (the paper's Table 9); None, the classifier's teacher if it has one, and the
+            model otherwise. Defaults to None.
+        motivation_scale (float): Resolution of the motivation pass as a part of the images', in (0, 1]; 0.5 costs a
+            quarter of it. Sides are rounded to the stride of the model that is asked, and its attention is brought
+            back to the full grid. Beyond the paper. Defaults to 1.
         motivation_autocast (bool): Whether the motivation pass runs under the training's autocast. False runs it in
             full precision, as the authors' code does. Defaults to True.
+        label_reconstruction (str, optional): Shares of the mixed label that follow the content instead of the area (the
+            paper's Table 6): ``'transmix'``, the mean of the area and of the mixed image's own attention inside the
+            region, see :class:`smmix_mm.mixing.TransMix`; ``'tokenmix'``, from a teacher's class maps, see
+            :class:`smmix_mm.mixing.TokenMix`: the source's map inside the window that was cut out of it, the target's
+            map outside the window that was pasted over, which need not sum to 1. Regions and consistency keep the
+            shares of the area. Defaults to None, by area.
         loss (dict | SMMixLoss, optional): Config of the loss. Defaults to None, which is all weights one.
 
     Raises:
@@ -59,7 +71,10 @@ class SMMix(MixingMethod):
         placement: str = 'max_min',
         region_head: str = 'separate',
         consistency: str = 'logits',
+        motivated_by: str | None = None,
+        motivation_scale: float = 1.0,
         motivation_autocast: bool = True,
+        label_reconstruction: str | None = None,
         loss: dict | SMMixLoss | None = None,
     ) -> None:
         super().__init__()
@@ -67,31 +82,55 @@ class SMMix(MixingMethod):
         self.region_rule = _check_choice('region_rule', region_rule, ('integer', 'ratio'))
         self.placement = _check_choice('placement', placement, ('max_min', 'cutmix'))
         self.consistency = _check_choice('consistency', consistency, ('logits', 'probabilities'))
+        self.motivated_by = _check_choice('motivated_by', motivated_by, (None, 'model', 'teacher'))
+        if not 0 < motivation_scale <= 1:
+            raise ValueError(f'motivation_scale of SMMix has to be in (0, 1], but got {motivation_scale}')
+        self.motivation_scale = motivation_scale
         self.motivation_autocast = motivation_autocast
+        self.label_reconstruction = _check_choice(
+            'label_reconstruction', label_reconstruction, (None, 'transmix', 'tokenmix')
+        )
         self.loss = (
             loss if isinstance(loss, SMMixLoss) else MODELS.build({'type': 'smmix_mm.SMMixLoss', **(loss or {})})
         )
         _check_choice('region_head', region_head, ('separate', 'shared'))
         self.region_head = region_head if self.loss.fine_weight else None
+        self.reads_class_attention = label_reconstruction == 'transmix'
+        self._asked = dict(attention=placement == 'max_min', logits=self.loss.con_weight > 0)
+        asked = [name for name, wanted in self._asked.items() if wanted and motivated_by != 'model']
+        self.asks_teacher = (*asked, *(['class_map'] if label_reconstruction == 'tokenmix' else []))
+        self.needs_teacher = motivated_by == 'teacher' or label_reconstruction == 'tokenmix'
 
     def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
         motivation = motivate(
             images,
-            attention=self.placement == 'max_min',
-            logits=self.loss.con_weight > 0,
+            **self._asked,
+            by=self.motivated_by,
+            scale=self.motivation_scale,
             autocast=self.motivation_autocast,
         )
-        region = self.draw_region(motivation.grid, streams.shared)
-        mixed, source_mask = self._mix(images, motivation, region, streams)
-        share = functional.region_share(region, motivation.grid)
-        return MixedBatch(
-            images=mixed,
+        region, grid = self.draw_region(motivation.grid, streams.shared), motivation.grid
+        cut, pasted = self._place(images, motivation, region, streams)
+        share = functional.region_share(region, grid)
+        mixed = MixedBatch(
+            images=functional.paste_windows(images, cut, pasted, region, grid),
             targets=functional.mix_pairs(targets, share),
-            source_mask=source_mask,
+            source_mask=functional.window_mask(pasted, region, grid),
             source_targets=targets.flip(0),
             target_targets=targets,
             expected=self._expected(motivation, share),
         )
+        if self.label_reconstruction == 'tokenmix':
+            content = motivate(images, attention=False, logits=False, class_map_of=targets, by='teacher')
+            mixed.targets = _by_content(content, mixed, functional.window_mask(cut, region, grid))
+        return mixed
+
+    def relabel(self, features: Features, mixed: MixedBatch) -> Tensor:
+        if self.label_reconstruction != 'transmix':
+            return mixed.targets
+        attended = functional.attention_share(features.class_attention, mixed.source_mask)
+        share = (mixed.source_mask.flatten(1).float().mean(1) + attended).unsqueeze(1) / 2
+        return share * mixed.source_targets + (1 - share) * mixed.target_targets
 
     def losses(
         self,
@@ -147,15 +186,15 @@ class SMMix(MixingMethod):
         rows, cols = (max(1, math.floor(delta * side)) for side in grid)
         return rows, cols
 
-    def _mix(self, images: Tensor, motivation: Motivation, region: Region, streams: Streams) -> tuple[Tensor, Tensor]:
+    def _place(self, images: Tensor, motivation: Motivation, region: Region, streams: Streams) -> tuple[Tensor, Tensor]:
+        """Corners of the windows in the sources and in the targets, ``(B, 2)`` each."""
         if self.placement == 'max_min':
-            return functional.max_min_mix(images, motivation.attention, region)
+            return functional.max_min_corners(motivation.attention, region)
         corner = tuple(
             int(streams.local.integers(side - size + 1)) for side, size in zip(motivation.grid, region, strict=True)
         )
         corners = functional.cutmix_windows(corner, len(images), images.device)
-        mixed = functional.paste_windows(images, corners, corners, region, motivation.grid)
-        return mixed, functional.window_mask(corners, region, motivation.grid)
+        return corners, corners
 
     def _expected(self, motivation: Motivation, share: float) -> Tensor | None:
         if motivation.logits is None:
@@ -172,7 +211,24 @@ class SMMix(MixingMethod):
         )
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
+def _by_content(motivation: Motivation, mixed: MixedBatch, cut: Tensor) -> Tensor:
+    """Labels by what the mixed images keep of each content: the source's inside its cut, the target's beside the paste.
+
+    Args:
+        motivation (Motivation): With the class maps of the unmixed images.
+        mixed (MixedBatch): With the mask ``(B, h, w)`` of what was pasted, and the labels of both sides.
+        cut (Tensor): ``(B, h, w)`` bool, where in its source what was pasted comes from.
+
+    Returns:
+        Tensor: ``(B, classes)``; its rows need not sum to 1.
+    """
+    content = functional.content_map(functional.resample_scores(motivation.class_map, motivation.grid))
+    source_share = functional.attention_share(content.flip(0), cut).unsqueeze(1)
+    target_share = 1 - functional.attention_share(content, mixed.source_mask).unsqueeze(1)
+    return source_share * mixed.source_targets + target_share * mixed.target_targets
+
+
+def _check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> str | None:
     if value not in choices:
         raise ValueError(f'{name} of SMMix has to be one of {choices}, but got {value!r}')
     return value

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from mmengine.dist import broadcast_object_list, get_world_size
 from mmengine.logging import MessageHub
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,37 @@ def seeded_globals(stream: np.random.Generator) -> Iterator[None]:
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch_generator.set_state(states[2])
+
+
+def to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
+    """Copies what was drawn on the host to a device without waiting for it.
+
+    Args:
+        values (np.ndarray | Tensor): On the host.
+        device (torch.device): Where to.
+
+    Returns:
+        Tensor: Of the same dtype.
+    """
+    values = torch.as_tensor(values)
+    if device.type == 'cpu':
+        return values
+    # From memory that is not pinned the copy would wait for the device.
+    return (values.pin_memory() if device.type == 'cuda' else values).to(device, non_blocking=True)
+
+
+def random_pairs(stream: np.random.Generator, batch_size: int, device: torch.device) -> Tensor:
+    """Draws a source for each image: a random permutation of the batch.
+
+    Args:
+        stream (np.random.Generator): The local one.
+        batch_size (int): ``B``.
+        device (torch.device): Where to put the result.
+
+    Returns:
+        Tensor: ``(B,)`` int64; image ``b`` gets image ``pairs[b]`` as its source, maybe itself.
+    """
+    return to_device(stream.permutation(batch_size), device)
 
 
 def _seed_of_first_rank(seed: int) -> int:

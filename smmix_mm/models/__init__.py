@@ -1,6 +1,7 @@
-from .backbones import PVT
+from .backbones import PVT, CaiT
 from .classifiers import MixingClassifier
 from .initialization import init_transformer
 from .losses import SMMixLoss
+from .mix_block import MixBlock
 
-__all__ = ['PVT', 'MixingClassifier', 'SMMixLoss', 'init_transformer']
+__all__ = ['PVT', 'CaiT', 'MixBlock', 'MixingClassifier', 'SMMixLoss', 'init_transformer']

@@ -13,7 +13,7 @@ import torch
 from mmpretrain.models import build_classifier
 
 from smmix_mm.engine import read_weights
-from smmix_mm.models import PVT
+from smmix_mm.models import PVT, CaiT
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / 'tools/model_converters/official_to_smmix_mm.py'
@@ -40,7 +40,7 @@ def test_converter_is_a_program(tmp_path):
     assert f'{tmp_path}/official.pth: unknown layout' in done.stderr
 
 
-@pytest.mark.parametrize('name', ['pvt_tiny', 'smmix_pvt_tiny', 'deit_tiny', 'smmix_deit_tiny'])
+@pytest.mark.parametrize('name', ['pvt_tiny', 'smmix_pvt_tiny', 'cait_xxs24', 'deit_tiny', 'smmix_deit_tiny'])
 @pytest.mark.parametrize('wrapper', ['model', None])
 def test_converter_places_every_tensor(tmp_path, capsys, convert, name, wrapper):
     torch.manual_seed(0)
@@ -63,6 +63,9 @@ def parts(name: str) -> dict:
     if 'pvt' in name:
         backbone = dict(type='smmix_mm.PVT', arch='tiny')
         head = dict(type='LinearClsHead', num_classes=1000, in_channels=512)
+    elif 'cait' in name:
+        backbone = dict(type='smmix_mm.CaiT', arch='xxs24')
+        head = dict(type='LinearClsHead', num_classes=1000, in_channels=192)
     else:
         backbone = dict(type='VisionTransformer', arch='deit-tiny', img_size=224, patch_size=16)
         head = dict(type='VisionTransformerClsHead', num_classes=1000, in_channels=192)
@@ -84,6 +87,24 @@ def test_converted_pvt_computes_what_its_weights_say(tmp_path, convert):
     assert other(images)[0].equal(backbone(images)[0])
 
 
+@pytest.mark.parametrize('module', ['', 'module.'])
+def test_official_cait_of_other_settings_is_converted_too(tmp_path, convert, module):
+    """As the authors' files have it, below `model` and `module.`; heads, depths and size are told from the shapes."""
+    torch.manual_seed(0)
+    arch = dict(embed_dims=12, depth=2, num_heads=3, mlp_ratio=2, class_depth=1)
+    settings = dict(img_size=24, patch_size=4, in_channels=1, qkv_bias=False)
+    backbone = CaiT(arch, **settings)
+    torch.nn.init.normal_(backbone.pos_embed)
+    official = {f'{module}{key}': value for key, value in backbone.state_dict().items()}
+    torch.save({'model': official}, tmp_path / 'official.pth')
+    convert()
+    ours = {key.removeprefix('backbone.'): value for key, value in read_weights(tmp_path / 'ours.pth').items()}
+    other = CaiT(arch, **settings)
+    other.load_state_dict(ours)
+    images = torch.randn(1, 1, 24, 24)
+    assert other(images)[0].equal(backbone(images)[0])
+
+
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
@@ -95,8 +116,28 @@ def test_converted_pvt_computes_what_its_weights_say(tmp_path, convert):
     ],
     ids=['missing', 'unexpected', 'shape', 'half a head', 'layout'],
 )
-def test_converter_refuses(tmp_path, convert, change, message):
+def test_converter_refuses_what_does_not_fit_pvt(tmp_path, convert, change, message):
     official = OrderedDict((key, torch.zeros(shape)) for key, shape in dict(LAYOUTS['pvt_tiny']).items())
+    change(official)
+    torch.save(official, tmp_path / 'official.pth')
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        convert()
+    assert not (tmp_path / 'ours.pth').exists()
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda w: w.pop('blocks_token_only.1.gamma_1'), 'blocks_token_only.1.gamma_1'),
+        (lambda w: w.pop('blocks.0.attn.proj_l.weight'), 'blocks.0.attn.proj_l.weight of CaiT is missing'),
+        (lambda w: w.update({'token_head.weight': torch.zeros(1)}), 'keys have no place in CaiT: token_head.weight'),
+        (lambda w: w.update({'blocks.3.gamma_2': torch.zeros(3)}), 'size mismatch for blocks.3.gamma_2'),
+        (lambda w: w.pop('head.weight'), 'weight or bias of head of CaiT is missing'),
+    ],
+    ids=['missing', 'shapes missing', 'unexpected', 'shape', 'half a head'],
+)
+def test_converter_refuses_what_does_not_fit_cait(tmp_path, convert, change, message):
+    official = OrderedDict((key, torch.zeros(shape)) for key, shape in dict(LAYOUTS['cait_xxs24']).items())
     change(official)
     torch.save(official, tmp_path / 'official.pth')
     with pytest.raises(SystemExit, match=re.escape(message)):

@@ -254,7 +254,7 @@ def test_parts_deep_in_other_modules_are_no_backbone():
 
 def test_missing_checkpoints_say_where_they_are_asked_for(tmp_path, make_backbone):
     with pytest.raises(
-        FileNotFoundError, match=r'no checkpoint .*/none\.pth, which the init_cfg.*train it first.*or set'
+        FileNotFoundError, match=r'no checkpoint .*/none\.pth, which an init_cfg.*train it first.*or set'
     ):
         load_backbone(make_backbone('pvt'), tmp_path / 'none.pth')
 

@@ -15,15 +15,16 @@ from smmix_mm.structures import Features, MixedBatch, Motivation
 class SpyMotivate:
     """A motivation made by hand, which remembers what it was asked for."""
 
-    def __init__(self, attention, logits=None):
-        self.attention, self.logits, self.calls = attention, logits, []
+    def __init__(self, attention, logits=None, class_map=None):
+        self.attention, self.logits, self.class_map, self.calls = attention, logits, class_map, []
 
-    def __call__(self, images, attention=True, logits=True, autocast=True):
-        self.calls.append(dict(attention=attention, logits=logits, autocast=autocast))
+    def __call__(self, images, attention=True, logits=True, class_map_of=None, **how):
+        self.calls.append(dict(attention=attention, logits=logits, class_map_of=class_map_of, **how))
         return Motivation(
             grid=tuple(self.attention.shape[1:]),
             attention=self.attention if attention else None,
             logits=self.logits if logits else None,
+            class_map=None if class_map_of is None else self.class_map,
         )
 
 
@@ -243,22 +244,88 @@ def test_region_size_is_shared_and_cutmix_window_is_local():
     assert max(places) > 1
 
 
+AS_PUBLISHED = dict(attention=True, logits=True, class_map_of=None, by=None, scale=1.0, autocast=True)
+
+
 @pytest.mark.parametrize(
     ('settings', 'asked'),
     [
-        (dict(), dict(attention=True, logits=True, autocast=True)),
-        (dict(motivation_autocast=False), dict(attention=True, logits=True, autocast=False)),
-        (dict(loss=dict(con_weight=0)), dict(attention=True, logits=False, autocast=True)),
-        (dict(placement='cutmix'), dict(attention=False, logits=True, autocast=True)),
-        (dict(placement='cutmix', loss=dict(con_weight=0)), dict(attention=False, logits=False, autocast=True)),
+        (dict(), dict()),
+        (dict(motivation_autocast=False), dict(autocast=False)),
+        (dict(motivation_scale=0.5), dict(scale=0.5)),
+        (dict(motivated_by='teacher'), dict(by='teacher')),
+        (dict(motivated_by='model'), dict(by='model')),
+        (dict(loss=dict(con_weight=0)), dict(logits=False)),
+        (dict(placement='cutmix'), dict(attention=False)),
+        (dict(placement='cutmix', loss=dict(con_weight=0)), dict(attention=False, logits=False)),
     ],
 )
 def test_only_what_is_needed_is_asked_for(settings, asked):
     """Weight 0 keeps no logits, CutMix's placement no attention."""
     motivate = SpyMotivate(torch.rand(2, 4, 4), torch.rand(2, 3))
     mixed = SMMix(**settings)(torch.rand(2, 3, 8, 8), torch.eye(3)[:2], motivate, step_streams(0, 0))
-    assert motivate.calls == [asked]
-    assert (mixed.expected is not None) == asked['logits']
+    assert motivate.calls == [AS_PUBLISHED | asked]
+    assert (mixed.expected is not None) == motivate.calls[0]['logits']
+
+
+@pytest.mark.parametrize(
+    ('settings', 'asks', 'needs'),
+    [
+        (dict(), ('attention', 'logits'), False),
+        (dict(motivated_by='model'), (), False),
+        (dict(motivated_by='teacher', loss=dict(con_weight=0)), ('attention',), True),
+        (dict(label_reconstruction='transmix', motivated_by='model'), (), False),
+        (dict(label_reconstruction='tokenmix', motivated_by='model'), ('class_map',), True),
+    ],
+)
+def test_what_is_asked_of_a_teacher(settings, asks, needs):
+    method = SMMix(**settings)
+    assert (method.asks_teacher, method.needs_teacher) == (asks, needs)
+    assert method.reads_class_attention == (settings.get('label_reconstruction') == 'transmix')
+
+
+@pytest.mark.parametrize('batch', [1, 2, 5])
+def test_labels_reconstructed_by_transmix(batch):
+    """The mean of the area's share and of the attention inside the region, image by image."""
+    images, labels = torch.rand(batch, 3, 8, 12), torch.eye(7)[torch.arange(batch)]
+    method = SMMix(side_ratio=0.5, label_reconstruction='transmix')
+    mixed = method(images, labels, SpyMotivate(torch.rand(batch, 4, 6), torch.rand(batch, 7)), step_streams(0, 0))
+    by_area, seen = mixed.targets.clone(), torch.rand(batch, 4, 6)
+    features = Features(feats=(), tokens=torch.empty(0), grid=(4, 6), class_attention=seen)
+    found = method.relabel(features, mixed)
+    for b in range(batch):
+        inside = sum(seen[b, i, j] for i in range(4) for j in range(6) if mixed.source_mask[b, i, j])
+        share = (2 * 3 / 24 + inside / seen[b].sum()) / 2
+        torch.testing.assert_close(found[b], share * labels[batch - 1 - b] + (1 - share) * labels[b])
+    torch.testing.assert_close(found.sum(1), torch.ones(batch))
+    assert mixed.targets.equal(by_area)
+
+
+@pytest.mark.parametrize('map_grid', [(4, 6), (2, 3)])
+@pytest.mark.parametrize('batch', [1, 2, 5])
+def test_labels_reconstructed_by_tokenmix(batch, map_grid):
+    """The source's share is what its map holds where the region was cut, not where it was pasted."""
+    images, labels = torch.rand(batch, 3, 8, 12), torch.eye(7)[torch.arange(batch)]
+    attention, scores = torch.rand(batch, 4, 6), torch.randn(batch, *map_grid)
+    motivate = SpyMotivate(attention, torch.rand(batch, 7), scores)
+    method = SMMix(side_ratio=0.5, label_reconstruction='tokenmix', motivated_by='model')
+    mixed = method(images, labels, motivate, step_streams(0, 0))
+    assert motivate.calls[0] == AS_PUBLISHED | dict(by='model')
+    assert motivate.calls[1].pop('class_map_of') is labels
+    assert motivate.calls[1] == dict(attention=False, logits=False, by='teacher')
+    # Each coarse cell spreads to its four neighbours; where the grids agree nothing is resampled.
+    if map_grid != (4, 6):
+        flat = [reference.resize_bilinear(scores[b].reshape(-1, 1), map_grid, (4, 6)) for b in range(batch)]
+        scores = torch.stack(flat).reshape(batch, 4, 6)
+    content = scores.clamp(min=0) + 1e-8
+    content = content / content.sum((1, 2), keepdim=True)
+    for b in range(batch):
+        source = batch - 1 - b
+        top, left = reference.best_window(attention[source].double().tolist(), (2, 3), largest=True)
+        share = content[source, top : top + 2, left : left + 3].sum()
+        rest = content[b][~mixed.source_mask[b]].sum()
+        torch.testing.assert_close(mixed.targets[b], share * labels[source] + rest * labels[b])
+    assert mixed.source_targets.equal(labels.flip(0)) and mixed.target_targets.equal(labels)
 
 
 @pytest.mark.parametrize('region_head', ['separate', 'shared'])

@@ -38,11 +38,14 @@ RATIOS = {
 }
 
 
-def build(name: str, augment: dict | None, device: torch.device) -> MixingClassifier:
+def build(
+    name: str, augment: dict | None, device: torch.device, teacher: MixingClassifier | None = None
+) -> MixingClassifier:
     """The ImageNet model of a name with one method in every step."""
     cfg = Config.fromfile(ROOT / f'configs/smmix/{name}_smmix_8xb128-300e_in1k.py').model
     cfg.train_cfg = dict(augments=[augment] if augment else [])
-    return MODELS.build(cfg).to(device).train()
+    # A Config cannot hold a module.
+    return MODELS.build(dict(cfg, teacher=teacher)).to(device).train()
 
 
 def training_step(model: MixingClassifier, images: Tensor, samples: list[DataSample]) -> Callable[[], None]:
@@ -61,6 +64,16 @@ def training_step(model: MixingClassifier, images: Tensor, samples: list[DataSam
 def evaluation(model: MixingClassifier, images: Tensor, attention: bool) -> Callable[[], None]:
     """The motivation pass, with or without reading the attention."""
     return lambda: model.motivate(images, attention=attention)
+
+
+def mix(model: MixingClassifier, images: Tensor, targets: Tensor) -> Callable[[], None]:
+    """The only method of a model by itself; it asks nothing."""
+
+    def run() -> None:
+        method, streams = model.mixing.draw()
+        method(images.clone(), targets, model.motivate, streams)
+
+    return run
 
 
 def mixing(images: Tensor, grid: tuple[int, int]) -> Callable[[], None]:

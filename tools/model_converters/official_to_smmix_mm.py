@@ -1,8 +1,8 @@
 """Turns checkpoints in the authors' layouts into ours.
 
-Takes PVT (official, and SMMix's with its `token_head`) and DeiT in timm's naming (official, and SMMix's), bare or under
-`model` or `state_dict`. The file is read without executing what is pickled in it. Fails on any key that has no place,
-and on any tensor that is missing.
+Takes PVT (official, and SMMix's with its `token_head`), CaiT (official) and DeiT in timm's naming (official, and
+SMMix's), bare or under `model` or `state_dict`. The file is read without executing what is pickled in it. Fails on any
+key that has no place, and on any tensor that is missing.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from mmpretrain.models.backbones import VisionTransformer
 from torch import Tensor, nn
 
 from smmix_mm.engine.checkpoint import check_fit, read_weights, write_weights
-from smmix_mm.models import PVT
+from smmix_mm.models import PVT, CaiT
 from smmix_mm.models.backbones.pvt_layout import settings_of
 
 
@@ -37,12 +37,28 @@ def _build_deit(weights: Mapping[str, Tensor]) -> VisionTransformer:
     return VisionTransformer(arch, img_size=side, patch_size=patch.shape[-1], in_channels=patch.shape[1])
 
 
+def _build_cait(weights: Mapping[str, Tensor]) -> CaiT:
+    """The backbone that the shapes speak of; the mixing of the heads tells their number too."""
+    patch = weights['patch_embed.proj.weight']
+    hidden_dims, dims = weights['blocks.0.mlp.fc1.weight'].shape
+    arch = dict(
+        embed_dims=dims,
+        depth=_count_blocks(weights, r'blocks\.(\d+)\.'),
+        num_heads=len(weights['blocks.0.attn.proj_l.weight']),
+        mlp_ratio=hidden_dims / dims,
+        class_depth=_count_blocks(weights, r'blocks_token_only\.(\d+)\.'),
+    )
+    side = round(weights['pos_embed'].shape[1] ** 0.5) * patch.shape[-1]
+    qkv_bias = 'blocks.0.attn.qkv.bias' in weights
+    return CaiT(arch, img_size=side, patch_size=patch.shape[-1], in_channels=patch.shape[1], qkv_bias=qkv_bias)
+
+
 @dataclass(frozen=True)
 class Layout:
     """An official naming.
 
     Attributes:
-        mark: A key that no other layout has.
+        mark: A key that none of the layouts after it has.
         patterns: Regular expressions of its keys, and what they become.
         build: The backbone that takes the converted weights.
     """
@@ -61,6 +77,14 @@ LAYOUTS = {
             r'token_head\.(weight|bias)': r'region_head.\1',
         },
         build=lambda weights: PVT(**settings_of(weights)),
+    ),
+    'CaiT': Layout(
+        mark='blocks_token_only.0.attn.q.weight',
+        patterns={
+            r'(cls_token|pos_embed|norm\.\w+|(?:patch_embed|blocks|blocks_token_only)\..+)': r'backbone.\1',
+            r'head\.(weight|bias)': r'head.fc.\1',
+        },
+        build=_build_cait,
     ),
     'DeiT': Layout(
         mark='blocks.0.attn.qkv.weight',

@@ -1,3 +1,4 @@
+from .cait import CaiT
 from .pvt import PVT
 
-__all__ = ['PVT']
+__all__ = ['PVT', 'CaiT']

@@ -1,22 +1,26 @@
 """One training step of every mixing method, from images to losses."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from mmengine.model import PretrainedInit
 from mmpretrain.models.classifiers import ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from smmix_mm import functional
 from smmix_mm.adapters.base import build_adapter
+from smmix_mm.engine.pretrained import is_pretrained
 from smmix_mm.mixing.base import MixingMethod
 from smmix_mm.mixing.random_mixing import RandomMixing
 from smmix_mm.models.initialization import init_transformer
 from smmix_mm.registry import MODELS
 from smmix_mm.structures import Motivation, RegionClassifier
+
+from .motivation import classify, read_motivation, untraced_autocast
+from .teacher import Teacher
 
 
 @MODELS.register_module()
@@ -25,7 +29,7 @@ class MixingClassifier(ImageClassifier):
 
     Backbone, neck and head stay stock: the head's classifier gives the logits, its loss is the criterion for whole
     images and for regions, evaluation is mmpretrain's own. A checkpoint loads in an ``ImageClassifier`` of the same
-    parts, the region classifier ``region_head`` alone left over.
+    parts; left over are the region classifier ``region_head`` and the parameters ``mixing`` of methods that have some.
 
     Args:
         backbone (dict): A backbone with an adapter, see :mod:`smmix_mm.adapters`.
@@ -33,6 +37,9 @@ class MixingClassifier(ImageClassifier):
         head (dict): A head of one linear classifier, such as ``VisionTransformerClsHead`` or ``LinearClsHead``, whose
             loss takes soft labels.
         pretrained (str, optional): As in ``ImageClassifier``. Defaults to None.
+        teacher (dict | nn.Module, optional): A frozen classifier, see
+            :class:`smmix_mm.models.classifiers.teacher.Teacher`, that motivates in the place of this model. Its weights
+            are loaded by :meth:`init_weights` and are no part of this model's. Defaults to None.
         train_cfg (dict, optional): Fields ``augments``, ``probs`` and ``same_on_all_ranks``, the arguments of
             :class:`smmix_mm.mixing.RandomMixing`. Defaults to None, which mixes nothing.
         data_preprocessor (dict, optional): As in ``ImageClassifier``; one-hot labels are turned on. Its own
@@ -43,7 +50,8 @@ class MixingClassifier(ImageClassifier):
         init_cfg (dict, optional): As in ``ImageClassifier``. Defaults to None.
 
     Raises:
-        ValueError: If the backbone has no adapter, or the head cannot serve the methods.
+        ValueError: If the backbone has no adapter, the head cannot serve the methods, or a method needs a teacher that
+            is not there or lacks what it needs.
     """
 
     def __init__(
@@ -52,6 +60,7 @@ class MixingClassifier(ImageClassifier):
         neck: dict | None = None,
         head: dict | None = None,
         pretrained: str | None = None,
+        teacher: dict | nn.Module | None = None,
         train_cfg: dict | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         published_init: bool = True,
@@ -74,6 +83,10 @@ class MixingClassifier(ImageClassifier):
         if 'separate' in wanted:
             self.region_head = nn.Linear(self.adapter.embed_dims, self.head.num_classes)
         self._prepare_labels()
+        self.teacher = None if teacher is None else Teacher(teacher)
+        self._check_teacher()
+        for method in self.mixing.methods:
+            method.prepare(self)
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """One training step: draw a method, mix, run the model on the mixed images, judge.
@@ -88,46 +101,58 @@ class MixingClassifier(ImageClassifier):
         targets = torch.stack([sample.gt_score for sample in data_samples]).float()
         method, streams = self.mixing.draw()
         mixed = method(inputs, targets, self.motivate, streams)
-        features = self.adapter.read(mixed.images)
+        features = self.adapter.read(mixed.images, class_attention=method.reads_class_attention)
         logits = self.classify(features.feats)
+        mixed = replace(mixed, targets=method.relabel(features, mixed))
         losses = method.losses(logits, features, mixed, self.criterion, self._region_classifier(method))
-        return self._with_idle_region_head(losses, method)
+        return self._with_idle_parameters(losses, logits, method)
 
     @torch.no_grad()
     def motivate(
-        self, images: Tensor, attention: bool = True, logits: bool = True, autocast: bool = True
+        self, images: Tensor, attention: bool = True, logits: bool = True, *, by: str | None = None, **how: Any
     ) -> Motivation:
-        """Asks the model under training about unmixed images: evaluation mode, no gradients, and no trace left.
+        """Asks the teacher, or the model under training, about unmixed images, and leaves no trace.
 
         Args and returns: as :class:`smmix_mm.mixing.base.Motivate`.
+
+        Raises:
+            ValueError: If the images cannot be mixed region by region, or the model that is asked cannot run on them.
         """
-        with _evaluating(self), _untraced_autocast(images.device.type, autocast):
-            if not (attention or logits):
-                motivation = Motivation(self.adapter.grid(images))
+        if by == 'teacher' and self.teacher is None:
+            raise ValueError(f"{type(self).__name__} has no teacher, but by='teacher' was asked for")
+        with untraced_autocast(images.device.type):
+            grid = self.adapter.grid(images)
+            self._check_alignment(images, grid)
+            if by == 'model' or self.teacher is None:
+                motivation = read_motivation(self, self.adapter, images, attention, logits, **how)
             else:
-                features = self.adapter.read(images, attention=attention)
-                scores = self.classify(features.feats) if logits else None
-                motivation = Motivation(features.grid, features.attention, scores)
-        self._check_alignment(images, motivation.grid)
+                motivation = self.teacher.motivate(images, attention, logits, **how)
+        motivation.grid = grid
+        if attention:
+            motivation.attention = functional.resample_scores(motivation.attention, grid)
         return motivation
 
     def classify(self, feats: tuple[Tensor, ...]) -> Tensor:
         """Logits ``(B, classes)`` of the backbone's output, by the stock neck and head."""
-        return self.head(self.neck(feats) if self.with_neck else feats)
+        return classify(self, feats)
 
     def criterion(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The stock head's loss of logits ``(B, classes)`` under soft targets ``(B, classes)``."""
         return self.head.loss_module(logits, targets, avg_factor=len(logits))
 
     def init_weights(self) -> None:
-        """Published initialisation for every part that brings no pretrained weights."""
+        """Published initialisation for every part that brings no pretrained weights, and the teacher's weights."""
+        if self.teacher is not None:
+            self.teacher.load()
         fresh = not self.is_init
         if fresh and self.published_init and self.region_head is not None:
             init_transformer(self.region_head)
         super().init_weights()
-        if fresh and self.published_init and not _is_pretrained(self):
+        if fresh and self.published_init and not is_pretrained(self.init_cfg):
             for part in (self.backbone, self.neck, self.head):
-                if part is not None and not any(_is_pretrained(module) for module in part.modules()):
+                if part is not None and not any(
+                    is_pretrained(getattr(module, 'init_cfg', None)) for module in part.modules()
+                ):
                     init_transformer(part)
             print_log('Parts without pretrained weights now have the published initialisation instead', 'current')
 
@@ -155,15 +180,34 @@ class MixingClassifier(ImageClassifier):
             return lambda means: self.head((means,))
         return self.region_head if method.region_head == 'separate' else None
 
-    def _with_idle_region_head(self, losses: dict[str, Tensor], method: MixingMethod) -> dict[str, Tensor]:
-        """In steps that leave the region classifier out, its gradient is zero, not absent.
+    def _with_idle_parameters(
+        self, losses: dict[str, Tensor], logits: Tensor, method: MixingMethod
+    ) -> dict[str, Tensor]:
+        """Parameters that a step leaves out get a gradient that is zero, not absent.
 
-        DDP then needs no ``find_unused_parameters``, and accumulation and weight decay treat all steps alike.
+        Such are the region classifier, those of other methods, and the head where no loss looks at the logits. DDP then
+        needs no ``find_unused_parameters``, and accumulation and weight decay treat all steps alike.
         """
+        idle = [parameter for other in self.mixing.methods if other is not method for parameter in other.parameters()]
         if self.region_head is not None and method.region_head != 'separate':
-            name = next(iter(losses))
-            losses[name] = losses[name] + 0.0 * sum(parameter.sum() for parameter in self.region_head.parameters())
+            idle += self.region_head.parameters()
+        # One logit and not their sum, which overflows in half precision.
+        nothing = [parameter.sum() for parameter in idle if parameter.requires_grad] + [logits[0, 0].float()]
+        name = next(iter(losses))
+        losses[name] = losses[name] + 0.0 * sum(nothing)
         return losses
+
+    def _check_teacher(self) -> None:
+        for method in self.mixing.methods:
+            name = type(method).__name__
+            if method.needs_teacher and self.teacher is None:
+                raise ValueError(
+                    f'{name} needs a teacher for {", ".join(method.asks_teacher)}: set teacher=dict('
+                    f"type='mmpretrain.ImageClassifier', ..., init_cfg=dict(type='Pretrained', checkpoint=...)) of "
+                    f'{type(self).__name__}, but got None'
+                )
+            if self.teacher is not None:
+                self.teacher.check(method.asks_teacher, name, self.head.num_classes)
 
     def _check_labels(self, preprocessor: nn.Module, args: tuple, kwargs: dict) -> None:
         """Before labels leave the host: on a GPU a wrong one would be an assertion without a name."""
@@ -180,41 +224,6 @@ class MixingClassifier(ImageClassifier):
                 f'labels have to be between 0 and {num_classes - 1} for num_classes={num_classes} of the head, but '
                 f'{samples[wrong].get("img_path", "a sample")} has {labels[wrong].tolist()}'
             )
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, module by module, so that each gets back the mode it had (frozen stages, say)."""
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-@contextmanager
-def _untraced_autocast(device_type: str, enabled: bool) -> Iterator[None]:
-    """Goes on under the training's autocast, or not, without touching its cache of cast weights.
-
-    On torch 2.1 a pass without gradients fills that cache with weights cut off from the graph; the training forward
-    after it would reuse them and get no gradients at all.
-    """
-    cached = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)
-    try:
-        with nullcontext() if enabled else torch.autocast(device_type, enabled=False, cache_enabled=False):
-            yield
-    finally:
-        torch.set_autocast_cache_enabled(cached)
-
-
-def _is_pretrained(module: nn.Module) -> bool:
-    configs = getattr(module, 'init_cfg', None) or []
-    configs = [configs] if isinstance(configs, dict) else configs
-    return any(config['type'] in ('Pretrained', PretrainedInit) for config in configs)
 
 
 def _without_batch_augments(data_preprocessor: dict | nn.Module | None) -> dict | nn.Module:

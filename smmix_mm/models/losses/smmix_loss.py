@@ -69,9 +69,6 @@ class SMMixLoss(nn.Module):
             source_loss = criterion(classify_regions(source), mixed.source_targets)
             target_loss = criterion(classify_regions(target), mixed.target_targets)
             losses['loss_fine'] = self.fine_weight * (source_loss + target_loss) / 2
-            if not (self.cls_weight or self.con_weight):
-                # The head's gradient is zero then, not absent: DDP would wait for it.
-                losses['loss_fine'] = losses['loss_fine'] + 0.0 * logits.sum()
         if self.con_weight:
             losses['loss_con'] = self.con_weight * functional.consistency_loss(logits, mixed.expected)
         return losses

@@ -1,56 +1,13 @@
-"""The arithmetic of region mixing: tensors in, tensors out.
+"""Windows of the token grid: where they are, what they sum to, how they are pasted.
 
-Imports torch and nothing else, draws nothing at random, knows no model. Equations and sections refer to
-`SMMix: Self-Motivated Image Mixing for Vision Transformers <https://arxiv.org/abs/2212.12977>`_.
-
-Vocabulary: the *source* is the image a region is cut from, the *target* the image it is pasted into; the *region* is a
-size ``(rows, cols)`` in tokens; the *share* is the source's part of the area. Image ``b`` of a batch of ``B`` is a
-target, and image ``B - 1 - b`` is its source.
+Sections refer to `SMMix: Self-Motivated Image Mixing for Vision Transformers <https://arxiv.org/abs/2212.12977>`_.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = [
-    'consistency_loss',
-    'cutmix_windows',
-    'image_attention',
-    'max_min_mix',
-    'max_windows',
-    'min_windows',
-    'mix_pairs',
-    'paste_windows',
-    'region_means',
-    'region_share',
-    'window_mask',
-    'window_sums',
-]
-
 Region = tuple[int, int]
-
-
-def image_attention(query: Tensor, key: Tensor, num_extra_tokens: int = 0, scale: float | None = None) -> Tensor:
-    r"""Attention that every image token receives, averaged over heads and over the image's own queries.
-
-    :math:`\alpha_j = \mathrm{mean}_{heads}\,\mathrm{mean}_i\,\mathrm{softmax}(q_i k^\top s)_j`. Extra tokens (a class
-    token) take part in the softmax, then their rows and columns are left out of the average, so the entries do not
-    sum to one.
-
-    Args:
-        query (Tensor): Queries of the block, ``(B, heads, E + N, head_dim)``, the ``E`` extra tokens first.
-        key (Tensor): Keys of the block, same shape.
-        num_extra_tokens (int): ``E``. Defaults to 0.
-        scale (float, optional): Factor on the products. Defaults to ``head_dim ** -0.5``.
-
-    Returns:
-        Tensor: ``(B, N)``, each entry in (0, 1), in float32 (float64 for float64 input).
-    """
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
-    scores = (query[:, :, num_extra_tokens:] * scale) @ key.transpose(-2, -1)
-    dtype = torch.promote_types(scores.dtype, torch.float32)
-    received = scores.softmax(dim=-1, dtype=dtype).mean(dim=(1, 2))
-    return received[:, num_extra_tokens:]
 
 
 def window_sums(scores: Tensor, region: Region) -> Tensor:
@@ -164,6 +121,20 @@ def paste_windows(
     return mixed
 
 
+def max_min_corners(attention: Tensor, region: Region) -> tuple[Tensor, Tensor]:
+    """Where max-min attention region mixing cuts and pastes (section 3.2).
+
+    Args:
+        attention (Tensor): ``(B, h, w)``, how much attention each token of each image receives.
+        region (tuple[int, int]): ``(rows, cols)`` in tokens, from ``(1, 1)`` to the whole grid.
+
+    Returns:
+        tuple[Tensor, Tensor]: ``(B, 2)`` each. For image ``b`` the first token of the most attended window of its
+        source, image ``B - 1 - b``, and that of its own least attended window.
+    """
+    return max_windows(attention, region).flip(0), min_windows(attention, region)
+
+
 def max_min_mix(images: Tensor, attention: Tensor, region: Region) -> tuple[Tensor, Tensor]:
     """Max-min attention region mixing (section 3.2).
 
@@ -191,66 +162,9 @@ def max_min_mix(images: Tensor, attention: Tensor, region: Region) -> tuple[Tens
             f'{tuple(attention.shape)}'
         )
     grid = tuple(attention.shape[-2:])
-    target_corners = min_windows(attention, region)
-    source_corners = max_windows(attention, region).flip(0)
+    source_corners, target_corners = max_min_corners(attention, region)
     mixed = paste_windows(images, source_corners, target_corners, region, grid)
     return mixed, window_mask(target_corners, region, grid)
-
-
-def region_share(region: Region, grid: tuple[int, int]) -> float:
-    """The source's share of the area: region tokens over all tokens, in (0, 1]."""
-    return region[0] * region[1] / (grid[0] * grid[1])
-
-
-def mix_pairs(values: Tensor, share: float | Tensor) -> Tensor:
-    """Mixes a per-image quantity of each target with that of its source: ``share * source + (1 - share) * target``.
-
-    Args:
-        values (Tensor): ``(B, ...)``, such as one-hot labels, logits or probabilities.
-        share (float | Tensor): The source's share in [0, 1]: a number, or a tensor that broadcasts to ``values``.
-
-    Returns:
-        Tensor: Same shape.
-    """
-    return share * values.flip(0) + (1 - share) * values
-
-
-def region_means(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean token inside and outside a mask.
-
-    Args:
-        tokens (Tensor): ``(B, N, C)``.
-        mask (Tensor): ``(B, h, w)`` or ``(B, N)`` bool, ``N = h * w``, with tokens on both sides in every image.
-
-    Returns:
-        tuple[Tensor, Tensor]: ``(B, C)`` inside and ``(B, C)`` outside, in the dtype of ``tokens`` and accumulated in
-        at least float32.
-    """
-    dtype = torch.promote_types(tokens.dtype, torch.float32)
-    inside = mask.flatten(1).to(dtype)
-    weights = torch.stack([inside, 1 - inside], dim=1)
-    weights = weights / weights.sum(dim=2, keepdim=True)
-    # Outside autocast, which would round the weights to half precision.
-    with torch.autocast(tokens.device.type, enabled=False):
-        means = weights @ tokens.to(dtype)
-    source, target = means.to(tokens.dtype).unbind(1)
-    return source, target
-
-
-def consistency_loss(logits: Tensor, expected: Tensor) -> Tensor:
-    r"""Divergence of the mixed image's prediction from what the unmixed images predicted (equation 9).
-
-    :math:`KL(p \,\|\, \mathrm{softmax}(Y_M))`, summed over classes, mean over the batch. This is the direction of the
-    authors' code; the paper prints the arguments the other way round.
-
-    Args:
-        logits (Tensor): :math:`Y_M`, ``(B, classes)``.
-        expected (Tensor): :math:`p`, ``(B, classes)``, non-negative, each row summing to 1.
-
-    Returns:
-        Tensor: Scalar, at least 0.
-    """
-    return F.kl_div(F.log_softmax(logits.float(), dim=1), expected.float(), reduction='batchmean')
 
 
 def _unflatten(index: Tensor, columns: int) -> Tensor:

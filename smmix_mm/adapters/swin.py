@@ -1,0 +1,138 @@
+"""mmpretrain's SwinTransformer."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from mmpretrain.models.backbones import SwinTransformer
+from mmpretrain.models.utils import ShiftWindowMSA, WindowMSA
+from torch import Tensor, nn
+
+from smmix_mm.registry import ADAPTERS
+from smmix_mm.structures import Features
+
+from .base import Adapter, Tap, opened
+
+
+@ADAPTERS.register_module()
+class SwinTransformerAdapter(Adapter):
+    """Reads mmpretrain's ``SwinTransformer``; the grid is that of the last stage.
+
+    The attention is that of the last block's windows, whose softmax the backbone computes anyway, relative position
+    bias and shift mask included, put back where they are in the image: zero between tokens of different windows.
+    Tokens that pad the map to whole windows take part in the softmax, then their rows and columns are left out. There
+    is no class token: the class attention is the image attention. Layers are stages, before they merge patches.
+
+    Args:
+        backbone (SwinTransformer): With the last stage among ``out_indices``, a final norm and the stock attention.
+
+    Raises:
+        ValueError: If the backbone's settings leave it without normalised tokens, or their attention cannot be read.
+    """
+
+    family = SwinTransformer
+
+    def __init__(self, backbone: SwinTransformer) -> None:
+        super().__init__(backbone)
+        last = len(backbone.stages) - 1
+        if last not in backbone.out_indices:
+            raise ValueError(
+                f'out_indices of SwinTransformer have to contain the last stage, {last}, for tokens to be classified, '
+                f'but got {tuple(backbone.out_indices)}'
+            )
+        if backbone.stages[last].downsample is not None:
+            raise ValueError(
+                'stage_cfgs of SwinTransformer put downsample=True into the last stage, whose tokens then no longer '
+                'are those that its attention was of; leave it out'
+            )
+        norm = getattr(backbone, f'norm{last}')
+        if isinstance(norm, nn.Identity):
+            raise ValueError(
+                'norm_cfg=None of SwinTransformer leaves no normalised tokens to classify regions by; leave norm_cfg '
+                'at its default'
+            )
+        attention = backbone.stages[last].blocks[-1].attn
+        windows = getattr(attention, 'w_msa', None)
+        if not (isinstance(attention, ShiftWindowMSA) and isinstance(windows, WindowMSA)):
+            found = type(attention if windows is None else windows).__name__
+            raise ValueError(f'the attention of SwinTransformer is {found}, but this adapter reads WindowMSA only')
+        self.embed_dims = backbone.num_features[last]
+        merging = [stage.downsample.sampler for stage in backbone.stages if stage.downsample is not None]
+        strides = [layer.stride for layer in (backbone.patch_embed.projection, *merging)]
+        self.stride = (math.prod(rows for rows, _ in strides), math.prod(cols for _, cols in strides))
+        self._last_tokens = Tap(norm)
+        self._weights = Tap(windows.softmax)
+        self.num_layers = len(backbone.stages)
+        self.middle_layer = max(1, self.num_layers - 1)
+
+    def read(self, images: Tensor, attention: bool = False, class_attention: bool = False) -> Features:
+        self.check_size(images.shape[-2:])
+        asked, grid, scores = attention or class_attention, self.grid(images), None
+        with opened(self._last_tokens, *([self._weights] if asked else [])):
+            feats = self.backbone(images)
+            tokens = self._last_tokens.value
+            if asked:
+                scores = self._image_attention(self._weights.value, grid)
+        return Features(feats, tokens, grid, scores if attention else None, scores if class_attention else None)
+
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        return self._grids(images.shape[-2:])[-1]
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        for index, (stage, grid) in enumerate(zip(self.backbone.stages, self._grids(size), strict=True), 1):
+            needed = max((block.attn.window_size for block in stage.blocks if not block.attn.pad_small_map), default=1)
+            if min(grid) < needed:
+                raise ValueError(
+                    f'window_size={needed} of SwinTransformer needs at least {needed} tokens a side in stage {index}, '
+                    f'but images of {size[0]} x {size[1]} pixels give {grid[0]} x {grid[1]}; set pad_small_map=True '
+                    f'or choose other sizes'
+                )
+
+    def layer_dims(self, layer: int) -> int:
+        return self.backbone.stages[layer - 1].embed_dims
+
+    def _layer(self, layer: int) -> nn.Module:
+        return self.backbone.stages[layer - 1].blocks[-1]
+
+    def _layer_map(self, output: Tensor, images: Tensor, layer: int) -> Tensor:
+        return output.transpose(1, 2).unflatten(2, self._grids(images.shape[-2:])[layer - 1])
+
+    def _grids(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """Token grids ``(h, w)`` of the stages, by the arithmetic of the layers that embed and merge patches."""
+        embed = self.backbone.patch_embed
+        grids = [_slide(tuple(size), embed.adaptive_padding, embed.projection)]
+        for stage in self.backbone.stages[:-1]:
+            merging = stage.downsample
+            grids.append(grids[-1] if merging is None else _slide(grids[-1], merging.adaptive_padding, merging.sampler))
+        return grids
+
+    @torch.no_grad()
+    def _image_attention(self, weights: Tensor, grid: tuple[int, int]) -> Tensor:
+        """``(B * windows, heads, n, n)`` of the last block to ``(B, h, w)``."""
+        attention = self.backbone.stages[-1].blocks[-1].attn
+        window, shift = attention.window_size, attention.shift_size
+        if min(grid) == window and not attention.pad_small_map:
+            shift = 0  # as the stock block does with a map of one window a side
+        padded = tuple(math.ceil(side / window) * window for side in grid)
+        weights = weights.mean(dim=1, dtype=torch.promote_types(weights.dtype, torch.float32))
+        if padded == tuple(grid):
+            received = weights.sum(dim=1)
+        else:
+            real = weights.new_ones(1, *grid, 1)
+            real = F.pad(real, (0, 0, 0, padded[1] - grid[1], 0, padded[0] - grid[0])).roll((-shift, -shift), (1, 2))
+            real = attention.window_partition(real, window).flatten(1)
+            received = (weights.unflatten(0, (-1, len(real))) * real.unsqueeze(2)).sum(dim=2).flatten(0, 1)
+        scores = attention.window_reverse(received, *padded, window).squeeze(-1)
+        scores = scores.roll((shift, shift), (1, 2))[:, : grid[0], : grid[1]]
+        return scores / (grid[0] * grid[1])
+
+
+def _slide(size: tuple[int, int], padding: nn.Module | None, layer: nn.Conv2d | nn.Unfold) -> tuple[int, int]:
+    """Positions of a layer's kernel on a map of this size, padded to be covered if the layer is preceded by that."""
+    extra = padding.get_pad_shape(size) if padding else (0, 0)
+    return tuple(
+        (side + more + 2 * around - dilation * (kernel - 1) - 1) // stride + 1
+        for side, more, around, dilation, kernel, stride in zip(
+            size, extra, layer.padding, layer.dilation, layer.kernel_size, layer.stride, strict=True
+        )
+    )

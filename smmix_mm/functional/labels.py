@@ -1,0 +1,57 @@
+"""Shares of labels."""
+
+import torch
+from torch import Tensor
+
+from .regions import Region
+
+
+def region_share(region: Region, grid: tuple[int, int]) -> float:
+    """The source's share of the area: region tokens over all tokens, in (0, 1]."""
+    return region[0] * region[1] / (grid[0] * grid[1])
+
+
+def mix_pairs(values: Tensor, share: float | Tensor, pairs: Tensor | None = None) -> Tensor:
+    """Mixes a per-image quantity of each target with that of its source: ``share * source + (1 - share) * target``.
+
+    Args:
+        values (Tensor): ``(B, ...)``, such as one-hot labels, logits or probabilities.
+        share (float | Tensor): The source's share in [0, 1]: a number, or a tensor that broadcasts to ``values``.
+        pairs (Tensor, optional): ``(B,)`` int64, the source of each image. Defaults to None, the reversed batch.
+
+    Returns:
+        Tensor: Same shape.
+    """
+    sources = values.flip(0) if pairs is None else values[pairs]
+    return share * sources + (1 - share) * values
+
+
+def attention_share(attention: Tensor, mask: Tensor) -> Tensor:
+    r"""The part of an image's attention that lies inside a mask: :math:`\sum_j m_j a_j / \sum_j a_j`.
+
+    `TransMix: Attend to Mix for Vision Transformers <https://arxiv.org/abs/2111.09833>`_, equation 5.
+
+    Args:
+        attention (Tensor): ``(B, h, w)``, not negative, not all zero.
+        mask (Tensor): ``(B, h, w)`` or ``(h, w)``, bool.
+
+    Returns:
+        Tensor: ``(B,)``, in [0, 1].
+    """
+    return (attention * mask).flatten(1).sum(1) / attention.flatten(1).sum(1)
+
+
+def content_map(scores: Tensor) -> Tensor:
+    """Scores of an image's own class as a distribution over its tokens.
+
+    `TokenMix: Rethinking Image Mixing for Data Augmentation in Vision Transformers <https://arxiv.org/abs/2207.08409>`_:
+    clamped at 0, plus 1e-8, so that an all-zero map becomes uniform, and divided by the sum.
+
+    Args:
+        scores (Tensor): ``(B, h, w)``.
+
+    Returns:
+        Tensor: ``(B, h, w)``, each image's summing to 1, float32 or wider.
+    """
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32)).clamp(min=0) + 1e-8
+    return scores / scores.sum(dim=(1, 2), keepdim=True)

@@ -1,0 +1,106 @@
+"""What stands out in an image by its pixels alone, and boxes around it."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Amplitudes of a spectrum below this count as this; its logarithm is taken.
+MIN_AMPLITUDE = 1e-8
+
+
+def spectral_residual(images: Tensor, width: int = 64, sigma: float = 2.5) -> Tensor:
+    r"""Saliency of images as what their log spectrum has beyond its own local average.
+
+    `Saliency Detection: A Spectral Residual Approach <https://doi.org/10.1109/CVPR.2007.383267>`_ (CVPR 2007). Of a
+    shrunk grey copy with the spectrum :math:`A e^{iP}`, the residual is :math:`R = \log A - h * \log A`, ``h`` the
+    mean over 3 x 3 frequencies (the spectrum goes on at its ends), and the saliency is
+    :math:`g * |F^{-1} e^{R + iP}|^2`, ``g`` a Gaussian.
+
+    Grey is the mean over channels, stretched to [0, 1]: brightness and contrast of an image, and so a normalisation
+    that treats channels alike, change nothing.
+
+    Args:
+        images (Tensor): ``(B, C, H, W)``, of any dtype.
+        width (int): The grey copy is shrunk to this many columns, and in proportion to rows, by averaging; images that
+            are not wider are not enlarged. Defaults to 64.
+        sigma (float): Standard deviation of the Gaussian, in pixels of the grey copy. Defaults to 2.5.
+
+    Returns:
+        Tensor: ``(B, h, w)``, not negative, on the pixels of the grey copy, float32 or wider.
+    """
+    grey = images.to(torch.promote_types(images.dtype, torch.float32)).mean(dim=1)
+    height, full_width = grey.shape[-2:]
+    if full_width > width:
+        grey = F.adaptive_avg_pool2d(grey, (max(1, round(height * width / full_width)), width))
+    lowest, highest = grey.amin(dim=(1, 2), keepdim=True), grey.amax(dim=(1, 2), keepdim=True)
+    grey = (grey - lowest) / (highest - lowest).clamp(min=torch.finfo(grey.dtype).tiny)
+
+    spectrum = torch.fft.fft2(grey)
+    log_amplitude = spectrum.abs().clamp(min=MIN_AMPLITUDE).log()
+    around = F.pad(log_amplitude.unsqueeze(1), (1, 1, 1, 1), mode='circular')
+    residual = log_amplitude - F.avg_pool2d(around, 3, stride=1).squeeze(1)
+    return gaussian_blur(torch.fft.ifft2(torch.polar(residual.exp(), spectrum.angle())).abs().square(), sigma)
+
+
+def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
+    """Blurs maps by a Gaussian, cut off at three standard deviations; beyond the edges there is nothing.
+
+    Args:
+        maps (Tensor): ``(B, h, w)``, floating.
+        sigma (float): Standard deviation in cells, greater than 0.
+
+    Returns:
+        Tensor: Same shape.
+    """
+    radius = math.ceil(3 * sigma)
+    places = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
+    weights = (-0.5 * (places / sigma).square()).exp()
+    weights = weights / weights.sum()
+    padded = F.pad(maps, (radius,) * 4)
+    # Sums of products instead of a convolution, which autocast would round.
+    for axis in (1, 2):
+        padded = (padded.unfold(axis, len(weights), 1) * weights).sum(dim=-1)
+    return padded
+
+
+def peak_pixels(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Where in the images the largest value of each map is; the first in row-major order where several tie.
+
+    Args:
+        maps (Tensor): ``(B, h, w)``.
+        size (tuple[int, int]): Height and width of the images in pixels.
+
+    Returns:
+        Tensor: ``(B, 2)`` int64, row and column of the pixel in the middle of what the map's cell stands for.
+    """
+    grid = tuple(maps.shape[-2:])
+    index = maps.flatten(1).argmax(dim=1)
+    cells = torch.div(index, grid[1], rounding_mode='floor'), index % grid[1]
+    places = [
+        torch.div((2 * cell + 1) * side, 2 * cell_count, rounding_mode='floor')
+        for cell, side, cell_count in zip(cells, size, grid, strict=True)
+    ]
+    return torch.stack(places, dim=1)
+
+
+def box_mask_around(centre: Tensor, share: float, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The box of :func:`smmix_mm.functional.clipped_box` around a place that only the device knows.
+
+    Args:
+        centre (Tensor): ``(2,)`` integers, row and column, inside the image.
+        share (float): Wanted share of the area, in [0, 1].
+        size (tuple[int, int]): Height and width of the image in pixels.
+
+    Returns:
+        tuple[Tensor, Tensor]: The mask ``(H, W)`` bool, and the part of the area that is left of the box after
+        clipping, a float32 scalar in [0, 1].
+    """
+    inside = []
+    for place, side in zip(centre, size, strict=True):
+        half = int(side * math.sqrt(share)) // 2
+        positions = torch.arange(side, device=centre.device)
+        inside.append((positions >= place - half) & (positions < place + half))
+    rows, cols = inside
+    return rows.unsqueeze(1) & cols.unsqueeze(0), rows.sum() * cols.sum() / (size[0] * size[1])

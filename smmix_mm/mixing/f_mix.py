@@ -1,0 +1,63 @@
+"""FMix: masks of random smooth shapes."""
+
+from numbers import Real
+
+import numpy as np
+from torch import Tensor
+
+from smmix_mm import functional
+from smmix_mm.registry import BATCH_AUGMENTS
+from smmix_mm.structures import MixedBatch
+
+from .base import MixingMethod, Motivate
+from .streams import Streams, random_pairs, to_device
+
+
+@BATCH_AUGMENTS.register_module()
+class FMix(MixingMethod):
+    r"""Pastes the source where a random field of low frequency is high.
+
+    `FMix: Enhancing Mixed Sample Data Augmentation <https://arxiv.org/abs/2002.12047>`_.
+
+    One mask is drawn per batch: the :math:`\lfloor \lambda N \rfloor` of the :math:`N` pixels at which the field of
+    :func:`smmix_mm.functional.low_frequency_field` is highest, :math:`\lambda` from Beta(alpha, alpha). The authors'
+    code rounds up in half of the cases. Pairs are a random permutation of the batch, and the source's share in the
+    label is its part of the pixels.
+
+    The noise is drawn on the host, in the size of the images, and copied without waiting; field and mask are computed
+    on the device. For 224 x 224 pixels that is 1 ms of the host per batch, whatever the batch size, and a Fourier
+    transform and two sorts of a single image on the device.
+
+    Args:
+        alpha (float): The share comes from Beta(alpha, alpha). Defaults to 1.0.
+        decay (float): Power of the frequency that the noise is divided by: 0 scatters single pixels, larger powers
+            give fewer and smoother shapes. Defaults to 3.0.
+
+    Raises:
+        ValueError: If ``alpha`` is not positive, or ``decay`` negative.
+    """
+
+    def __init__(self, alpha: float = 1.0, decay: float = 3.0) -> None:
+        super().__init__()
+        if not (isinstance(alpha, Real) and 0 < alpha < float('inf')):
+            raise ValueError(f'alpha of FMix has to be a positive number, but got {alpha!r}')
+        if not (isinstance(decay, Real) and 0 <= decay < float('inf')):
+            raise ValueError(f'decay of FMix has to be a number of at least 0, but got {decay!r}')
+        self.alpha = float(alpha)
+        self.decay = float(decay)
+
+    def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
+        pairs = random_pairs(streams.local, len(images), images.device)
+        height, width = images.shape[-2:]
+        count = int(streams.local.beta(self.alpha, self.alpha) * height * width)
+        noise = streams.local.standard_normal((height, width, 2), dtype=np.float32)
+        field = functional.low_frequency_field(to_device(noise, images.device), self.decay)
+        mask = functional.strongest_cells(field.unsqueeze(0), count)
+        share = count / (height * width)
+        return MixedBatch(
+            images=functional.mix_masked(images, images[pairs], mask),
+            targets=functional.mix_pairs(targets, share, pairs),
+        )
+
+    def extra_repr(self) -> str:
+        return f'alpha={self.alpha}, decay={self.decay}'

@@ -1,0 +1,340 @@
+"""Class-Attention in Image Transformers.
+
+`Going deeper with Image Transformers <https://arxiv.org/abs/2103.17239>`_. Parameter names are those of the official
+release, so its weights load.
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn.bricks import DropPath
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from mmpretrain.models.utils import resize_pos_embed
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from smmix_mm.engine.pretrained import with_strict_loading
+from smmix_mm.models.initialization import init_transformer
+from smmix_mm.registry import MODELS
+
+from .pvt import is_square
+
+EPS = 1e-6
+
+
+class TalkingHeadsAttention(nn.Module):
+    """Self-attention whose heads are mixed linearly before the softmax and after it (section 4 of the paper).
+
+    Args:
+        dims (int): Channels.
+        num_heads (int): Heads; divides ``dims``.
+        qkv_bias (bool): Bias of the query, key and value projections.
+        drop_rate (float): Dropout after the output projection.
+    """
+
+    def __init__(self, dims: int, num_heads: int, qkv_bias: bool, drop_rate: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.scale = (dims // num_heads) ** -0.5
+        self.qkv = nn.Linear(dims, dims * 3, bias=qkv_bias)
+        self.proj_l = nn.Linear(num_heads, num_heads)
+        self.softmax = nn.Softmax(dim=-1)
+        self.proj_w = nn.Linear(num_heads, num_heads)
+        self.proj = nn.Linear(dims, dims)
+        self.proj_drop = nn.Dropout(drop_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch = len(x)
+        # One copy brings all heads of the batch into a row, so that no product has to copy its factors again.
+        qkv = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).flatten(1, 2)
+        query, key, value = qkv.unbind(0)
+        scores = torch.bmm(query * self.scale, key.transpose(1, 2)).unflatten(0, (batch, self.num_heads))
+        weights = _mix_heads(self.proj_w, self.softmax(_mix_heads(self.proj_l, scores)))
+        attended = torch.bmm(weights.flatten(0, 1), value).unflatten(0, (batch, self.num_heads))
+        return self.proj_drop(self.proj(attended.transpose(1, 2).flatten(2)))
+
+
+class ClassAttention(nn.Module):
+    """Attention of the class token alone, to itself and to the image tokens.
+
+    Args:
+        dims (int): Channels.
+        num_heads (int): Heads; divides ``dims``.
+        qkv_bias (bool): Bias of the query, key and value projections.
+    """
+
+    def __init__(self, dims: int, num_heads: int, qkv_bias: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = nn.Linear(dims, dims, bias=qkv_bias)
+        self.k = nn.Linear(dims, dims, bias=qkv_bias)
+        self.v = nn.Linear(dims, dims, bias=qkv_bias)
+        self.proj = nn.Linear(dims, dims)
+
+    def split_heads(self, projected: Tensor) -> Tensor:
+        """Queries, keys or values ``(B, N, C)`` to ``(B, heads, N, C / heads)``."""
+        return projected.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        projected = (self.q(x[:, :1]), self.k(x), self.v(x))
+        attended = F.scaled_dot_product_attention(*(self.split_heads(part) for part in projected))
+        return self.proj(attended.transpose(1, 2).flatten(2))
+
+
+class CaiTMLP(nn.Module):
+    """The two-layer perceptron of a block, under the official names."""
+
+    def __init__(self, dims: int, hidden_dims: int, drop_rate: float = 0.0) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dims, hidden_dims)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden_dims, dims)
+        self.drop = nn.Dropout(drop_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+
+
+class LayerScaleBlock(nn.Module):
+    """Norms, perceptron and layer scale, which both kinds of block have.
+
+    Args:
+        attention (nn.Module): Of either kind.
+        mlp (CaiTMLP): The perceptron.
+        dims (int): Channels.
+        init_value (float): What the layer scale starts from.
+    """
+
+    def __init__(self, attention: nn.Module, mlp: CaiTMLP, dims: int, init_value: float) -> None:
+        super().__init__()
+        self.init_value = init_value
+        self.gamma_1 = nn.Parameter(torch.empty(dims))
+        self.gamma_2 = nn.Parameter(torch.empty(dims))
+        self.norm1 = nn.LayerNorm(dims, eps=EPS)
+        self.attn = attention
+        self.norm2 = nn.LayerNorm(dims, eps=EPS)
+        self.mlp = mlp
+        self.reset_layer_scale()
+
+    def reset_layer_scale(self) -> None:
+        """Sets the layer scale to what it starts from."""
+        for gamma in (self.gamma_1, self.gamma_2):
+            nn.init.constant_(gamma, self.init_value)
+
+
+class CaiTBlock(LayerScaleBlock):
+    """Self-attention among image tokens, and a perceptron, each dropped per sample with ``drop_path_rate``."""
+
+    def __init__(
+        self,
+        dims: int,
+        num_heads: int,
+        mlp_ratio: float,
+        qkv_bias: bool,
+        init_value: float,
+        drop_rate: float,
+        drop_path_rate: float,
+    ) -> None:
+        attention = TalkingHeadsAttention(dims, num_heads, qkv_bias, drop_rate)
+        super().__init__(attention, CaiTMLP(dims, int(dims * mlp_ratio), drop_rate), dims, init_value)
+        # A plain number: torch.compile stumbles over mmcv's DropPath when it holds a NumPy or tensor scalar.
+        self.drop_path = DropPath(float(drop_path_rate))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.addcmul(x, self.gamma_1, self.drop_path(self.attn(self.norm1(x))))
+        return torch.addcmul(x, self.gamma_2, self.drop_path(self.mlp(self.norm2(x))))
+
+
+class CaiTClassBlock(LayerScaleBlock):
+    """Class attention, and a perceptron on the class token alone, without dropout as in the official code."""
+
+    def __init__(self, dims: int, num_heads: int, mlp_ratio: float, qkv_bias: bool, init_value: float) -> None:
+        attention = ClassAttention(dims, num_heads, qkv_bias)
+        super().__init__(attention, CaiTMLP(dims, int(dims * mlp_ratio)), dims, init_value)
+
+    def forward(self, x: Tensor, cls_token: Tensor) -> Tensor:
+        attended = self.attn(self.norm1(torch.cat([cls_token, x], dim=1)))
+        cls_token = torch.addcmul(cls_token, self.gamma_1, attended)
+        return torch.addcmul(cls_token, self.gamma_2, self.mlp(self.norm2(cls_token)))
+
+
+class CaiTPatchEmbed(nn.Module):
+    """Projects squares of pixels to tokens."""
+
+    def __init__(self, in_channels: int, dims: int, patch_size: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, dims, patch_size, stride=patch_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        # Contiguous, because no norm follows: all blocks would add to tokens that lie across each other.
+        return self.proj(images).flatten(2).transpose(1, 2).contiguous()
+
+
+@MODELS.register_module()
+class CaiT(BaseModule):
+    """Class-Attention in Image Transformers.
+
+    Blocks of self-attention among the image tokens, whose heads are mixed before and after the softmax, then blocks in
+    which a class token gathers from them; layer scale everywhere. Images of other sizes have the position embeddings
+    interpolated bicubically, and a checkpoint of another input size loads, its position embeddings resized.
+
+    The image attention that adapters read is what the softmax of the last self-attention block puts out, before the
+    heads are mixed again (``proj_w``); the class attention is that of the last class-attention block.
+
+    Args:
+        arch (str | dict): ``'xxs24'``, ``'xxs36'``, or a dict of ``embed_dims, depth, num_heads`` and optionally
+            ``mlp_ratio`` (default 4) and ``class_depth``, the number of class-attention blocks (default 2). Defaults
+            to ``'xxs24'``.
+        img_size (int | tuple[int, int]): Height and width the position embeddings are made for, multiples of
+            ``patch_size``. Defaults to 224.
+        patch_size (int): Side of a patch in pixels. Defaults to 16.
+        in_channels (int): Channels of the images. Defaults to 3.
+        qkv_bias (bool): Bias of the query, key and value projections. Defaults to True.
+        drop_rate (float): Dropout after position embeddings and inside the self-attention blocks, in [0, 1). Defaults
+            to 0.
+        drop_path_rate (float): Stochastic depth of every self-attention block, in [0, 1); class-attention blocks have
+            none. Defaults to 0.
+        layer_scale_init_value (float): What the layer scale starts from, above 0; published: 1e-5 for both archs.
+            Defaults to 1e-5.
+        with_cp (bool): Gradient checkpointing: recompute each block in the backward pass to save memory. Defaults to
+            False.
+        init_cfg (dict | list[dict], optional): Without it, the published initialisation. ``type='Pretrained'`` takes
+            ``checkpoint`` and optionally ``prefix``, and loads checkpoints of the backbone and of classifiers around
+            it, ours and the official ones, or fails: see :func:`smmix_mm.engine.load_backbone`. Defaults to None.
+
+    Raises:
+        ValueError: If a setting is outside its range.
+    """
+
+    arch_zoo = {
+        name: dict(embed_dims=192, depth=depth, num_heads=4, mlp_ratio=4, class_depth=2)
+        for name, depth in dict(xxs24=24, xxs36=36).items()
+    }
+
+    def __init__(
+        self,
+        arch: str | Mapping[str, float] = 'xxs24',
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        qkv_bias: bool = True,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        layer_scale_init_value: float = 1e-5,
+        with_cp: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        settings = _parse_arch(arch, self.arch_zoo)
+        for name, rate in (('drop_rate', drop_rate), ('drop_path_rate', drop_path_rate)):
+            if not 0 <= rate < 1:
+                raise ValueError(f'{name} of CaiT has to be in [0, 1), but got {rate}')
+        if not layer_scale_init_value > 0:
+            raise ValueError(f'layer_scale_init_value of CaiT has to be above 0, but got {layer_scale_init_value}')
+        if not isinstance(patch_size, int) or patch_size < 1:
+            raise ValueError(f'patch_size of CaiT has to be a number of pixels above 0, but got {patch_size!r}')
+
+        dims = settings['embed_dims']
+        self.embed_dims = dims
+        self.patch_size = patch_size
+        self.with_cp = with_cp
+        self.pos_grid = self.grid((img_size, img_size) if isinstance(img_size, int) else tuple(img_size))
+        self.patch_embed = CaiTPatchEmbed(in_channels, dims, patch_size)
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.pos_grid[0] * self.pos_grid[1], dims))
+        self.pos_drop = nn.Dropout(drop_rate)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dims))
+        common = (dims, settings['num_heads'], settings['mlp_ratio'], qkv_bias, layer_scale_init_value)
+        self.blocks = nn.ModuleList(CaiTBlock(*common, drop_rate, drop_path_rate) for _ in range(settings['depth']))
+        self.blocks_token_only = nn.ModuleList(CaiTClassBlock(*common) for _ in range(settings['class_depth']))
+        self.norm = nn.LayerNorm(dims, eps=EPS)
+        self._register_load_state_dict_pre_hook(self._fit_checkpoint)
+
+    def init_weights(self) -> None:
+        """Published initialisation first, then whatever ``init_cfg`` says, pretrained weights last and whole."""
+        if not self.is_init:
+            init_transformer(self)
+            for block in (*self.blocks, *self.blocks_token_only):
+                block.reset_layer_scale()
+        written = self.init_cfg
+        self.init_cfg = with_strict_loading(written)
+        try:
+            super().init_weights()
+        finally:
+            self.init_cfg = written
+
+    def grid(self, img_size: tuple[int, int]) -> tuple[int, int]:
+        """Token grid ``(h, w)`` for images of a size.
+
+        Raises:
+            ValueError: If the sides are not multiples of ``patch_size``.
+        """
+        height, width = img_size
+        if height % self.patch_size or width % self.patch_size or not (height and width):
+            raise ValueError(
+                f'sides of the images have to be multiples of patch_size={self.patch_size} of CaiT, but got '
+                f'{height} x {width}'
+            )
+        return height // self.patch_size, width // self.patch_size
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        """Runs the backbone.
+
+        Args:
+            images (Tensor): ``(B, in_channels, H, W)``, both sides multiples of ``patch_size``.
+
+        Returns:
+            tuple[Tensor]: The class token after the final norm, ``(B, C)``.
+        """
+        grid = self.grid(images.shape[-2:])
+        pos_embed = resize_pos_embed(self.pos_embed, self.pos_grid, grid, mode='bicubic', num_extra_tokens=0)
+        x = self.pos_drop(self.patch_embed(images) + pos_embed)
+        for block in self.blocks:
+            x = self._run_block(block, x)
+        cls_token = self.cls_token.expand(len(x), -1, -1)
+        for block in self.blocks_token_only:
+            cls_token = self._run_block(block, x, cls_token)
+        return (self.norm(cls_token)[:, 0],)
+
+    def _run_block(self, block: LayerScaleBlock, *inputs: Tensor) -> Tensor:
+        if self.with_cp and inputs[0].requires_grad:
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
+
+    def _fit_checkpoint(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
+        """Resizes position embeddings of another input size."""
+        name = f'{prefix}pos_embed'
+        found = state_dict.get(name)
+        if found is None or found.shape == self.pos_embed.shape or found.ndim != 3 or len(found) != 1:
+            return
+        # Only square grids can be told from the number of their tokens; others are left for torch to refuse.
+        if is_square(found.shape[1]):
+            side, (rows, cols) = int(found.shape[1] ** 0.5), self.pos_grid
+            print_log(f'{name}: resized from a grid of {side} x {side} to {rows} x {cols}', logger='current')
+            state_dict[name] = resize_pos_embed(found, (side, side), self.pos_grid, 'bicubic', num_extra_tokens=0)
+
+
+def _mix_heads(linear: nn.Linear, scores: Tensor) -> Tensor:
+    """A linear layer along the heads of ``(B, heads, N, N)``, which stay where they are in memory."""
+    weight = linear.weight.expand(len(scores), -1, -1)
+    return torch.baddbmm(linear.bias.unsqueeze(1), weight, scores.flatten(2)).view_as(scores)
+
+
+def _parse_arch(arch: str | Mapping[str, float], zoo: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    if isinstance(arch, str):
+        if arch not in zoo:
+            raise ValueError(f'arch of CaiT has to be one of {sorted(zoo)} or a dict, but got {arch!r}')
+        arch = zoo[arch]
+    settings = {'mlp_ratio': 4, 'class_depth': 2, **arch}
+    if set(settings) != set(zoo['xxs24']):
+        raise ValueError(f'arch of CaiT needs the keys {sorted(zoo["xxs24"])}, but got {sorted(arch)}')
+    for key, value in settings.items():
+        if value <= 0:
+            raise ValueError(f'{key} of a CaiT arch has to be above 0, but got {value}')
+    if settings['embed_dims'] % settings['num_heads']:
+        raise ValueError(
+            f'embed_dims of a CaiT arch has to be a multiple of num_heads, but got {settings["embed_dims"]} and '
+            f'{settings["num_heads"]}'
+        )
+    return settings

@@ -1,0 +1,149 @@
+"""What a classifier says about unmixed images: the pass that the model under training and a teacher share."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from mmpretrain.models.classifiers import ImageClassifier
+from mmpretrain.models.necks import GlobalAveragePooling
+from torch import Tensor, nn
+
+from smmix_mm.adapters.base import Adapter
+from smmix_mm.structures import Motivation
+
+
+def read_motivation(
+    model: ImageClassifier,
+    adapter: Adapter,
+    images: Tensor,
+    attention: bool = True,
+    logits: bool = True,
+    class_map_of: Tensor | None = None,
+    activation: bool = False,
+    scale: float = 1.0,
+    gradients: bool = False,
+    autocast: bool = True,
+) -> Motivation:
+    """Asks a classifier about unmixed images: evaluation mode, and no trace left.
+
+    Args:
+        model (ImageClassifier): Whom to ask.
+        adapter (Adapter): Of its backbone.
+        images (Tensor): ``(B, C, H, W)``, preprocessed.
+        attention, logits, class_map_of, activation, scale, gradients, autocast: as
+            :class:`smmix_mm.mixing.base.Motivate`.
+
+    Returns:
+        Motivation: All of it on the grid of this model at this scale.
+
+    Raises:
+        ValueError: If the backbone cannot run on images of that many pixels.
+    """
+    with torch.set_grad_enabled(gradients), evaluating(model), untraced_autocast(images.device.type, autocast):
+        if not (attention or logits or activation) and class_map_of is None:
+            return Motivation(adapter.grid(images))
+        images = _rescale(images, scale, adapter.stride)
+        adapter.check_size(tuple(images.shape[-2:]))
+        features = adapter.read(images, attention=attention)
+        tokens, grid = features.tokens, features.grid
+        return Motivation(
+            grid=grid,
+            attention=features.attention,
+            logits=classify(model, features.feats) if logits else None,
+            class_map=None if class_map_of is None else class_scores(model, tokens, class_map_of).unflatten(1, grid),
+            activation=tokens.float().mean(dim=2).unflatten(1, grid) if activation else None,
+        )
+
+
+def classify(model: ImageClassifier, feats: tuple[Tensor, ...]) -> Tensor:
+    """Logits ``(B, classes)`` of the backbone's output, by the stock neck and head."""
+    return model.head(model.neck(feats) if model.with_neck else feats)
+
+
+def class_scores(model: ImageClassifier, tokens: Tensor, targets: Tensor) -> Tensor:
+    """The classifier applied at every token, as far as the image's own class goes.
+
+    Args:
+        model (ImageClassifier): With a head that :func:`check_class_scores` let pass.
+        tokens (Tensor): ``(B, N, C)``.
+        targets (Tensor): One-hot labels ``(B, classes)``.
+
+    Returns:
+        Tensor: ``(B, N)``, the logit of each image's class at each token.
+    """
+    linear = _last_linear(model.head)
+    hidden = model.head.pre_logits((tokens.flatten(0, 1),)).unflatten(0, tokens.shape[:2])
+    # One row of the classifier's weight an image: all classes at all tokens would cost up to a tenth of the backbone.
+    with torch.autocast(tokens.device.type, enabled=False):
+        weight = targets.float() @ linear.weight.float()
+        scores = torch.einsum('bnc,bc->bn', hidden.float(), weight)
+        return scores if linear.bias is None else scores + (targets.float() @ linear.bias.float()).unsqueeze(1)
+
+
+def check_class_scores(model: ImageClassifier, embed_dims: int) -> None:
+    """Refuses, before training starts, classifiers that cannot be applied at a token.
+
+    Args:
+        model (ImageClassifier): Whose neck and head are tried.
+        embed_dims (int): Channels of its tokens.
+
+    Raises:
+        ValueError: If its neck is more than an average, or its head more than a linear layer on ``pre_logits``.
+    """
+    if model.with_neck and not isinstance(model.neck, GlobalAveragePooling):
+        raise ValueError(
+            f'its neck has to be GlobalAveragePooling or None for its classifier to be applied at every token, but it '
+            f'is {type(model.neck).__name__}'
+        )
+    classes = model.head.num_classes
+    tokens = torch.linspace(-1, 1, classes * embed_dims).view(classes, 1, embed_dims)
+    try:
+        with torch.no_grad(), evaluating(model):
+            expected = model.head((tokens.squeeze(1),)).diagonal()
+            found = class_scores(model, tokens, torch.eye(classes)).squeeze(1)
+        fits = torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
+    except Exception as error:
+        raise ValueError(f'its head {type(model.head).__name__} cannot be applied at a token: {error}') from error
+    if not fits:
+        raise ValueError(f'its head {type(model.head).__name__} is not one linear layer on its pre_logits')
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, module by module, so that each gets back the mode it had (frozen stages, say)."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def untraced_autocast(device_type: str, enabled: bool = True) -> Iterator[None]:
+    """Goes on under the training's autocast, or not, without touching its cache of cast weights.
+
+    On torch 2.1 a pass without gradients fills that cache with weights cut off from the graph; the training forward
+    after it would reuse them and get no gradients at all.
+    """
+    cached = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        with nullcontext() if enabled else torch.autocast(device_type, enabled=False, cache_enabled=False):
+            yield
+    finally:
+        torch.set_autocast_cache_enabled(cached)
+
+
+def _rescale(images: Tensor, scale: float, stride: tuple[int, int]) -> Tensor:
+    if scale == 1:
+        return images
+    size = [max(1, round(side * scale / step)) * step for side, step in zip(images.shape[-2:], stride, strict=True)]
+    return F.interpolate(images, size, mode='bilinear', align_corners=False, antialias=True)
+
+
+def _last_linear(head: nn.Module) -> nn.Linear:
+    return [module for module in head.modules() if isinstance(module, nn.Linear)][-1]

@@ -1,0 +1,148 @@
+"""The comparison of methods as a real process, and the figures in its table."""
+
+import importlib.util
+import json
+import shutil
+
+import pytest
+from mmengine.config import Config
+from processes import ROOT, run, scalars
+
+MODEL = 'configs/cutmix/pvt-mini_cutmix_1xb32-8e_digit-scenes.py'
+METHODS = (
+    'mixup',
+    'cutmix',
+    'resizemix',
+    'attentivemix',
+    'saliencymix',
+    'fmix',
+    'puzzlemix',
+    'automix',
+    'transmix',
+    'tokenmix',
+    'smmix',
+)
+# The published grids are those of larger pictures: TokenMix's here has 8 x 8 tokens, and as large a part of it in extra
+# ones as 14 of 196.
+SMALL_GRIDS = ('--set', 'tokenmix.patch_size=8', 'tokenmix.extra_tokens=5', 'attentivemix.grid_size=8')
+
+
+@pytest.fixture(scope='module')
+def compare():
+    spec = importlib.util.spec_from_file_location('compare', ROOT / 'tools/benchmarks/compare.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def digit_scenes(tmp_path):
+    """Options for as few pictures as one short epoch needs, in a folder of their own."""
+    options = [f'{split}_dataloader.dataset.data_root={tmp_path / "data"}' for split in ('train', 'val', 'test')]
+    return ['--cfg-options', *options, 'train_dataloader.dataset.indices=128', 'val_dataloader.dataset.indices=100']
+
+
+def test_a_run_is_done_once_and_goes_on_after_an_interruption(tmp_path, digit_scenes):
+    work_dir = tmp_path / 'compare'
+    options = ['--methods', 'cutmix', '--model', MODEL, '--epochs', 2, '--work-dir', work_dir, *digit_scenes]
+    first = run('benchmarks/compare.py', *options)
+    assert 'cutmix, seed 0: training' in first.stdout
+    report = json.loads((work_dir / 'comparison.json').read_text())
+    result = report['results']['cutmix']['0']
+    rows = scalars(work_dir / 'cutmix/seed-0')
+    accuracies = [row['accuracy/top1'] for row in rows if 'accuracy/top1' in row]
+    assert len(accuracies) == 2
+    assert (result['accuracy'], result['best']) == (accuracies[-1], max(accuracies))
+    assert result['step_ms'] == pytest.approx(1000 * sum(row['time'] for row in rows if 'loss' in row) / 1, rel=1)
+    # A Python process with torch and a batch of pictures.
+    assert 200 < result['memory_mb'] < 20_000
+    assert f'| cutmix | 1 | {result["accuracy"]:.2f} |' in first.stdout
+
+    again = run('benchmarks/compare.py', *options)
+    assert 'training' not in again.stdout
+    assert first.stdout.partition('| method')[2] == again.stdout.partition('| method')[2]
+
+    # As an interruption after the first epoch leaves it.
+    folder = work_dir / 'cutmix/seed-0'
+    (folder / 'result.json').unlink()
+    run('benchmarks/compare.py', *options)
+    assert json.loads((folder / 'result.json').read_text())['accuracy'] == accuracies[-1]
+
+    changed = run('benchmarks/compare.py', *options, 'model.backbone.drop_path_rate=0.2', check=False)
+    assert changed.returncode == 1
+    assert 'holds a training with other settings' in changed.stderr
+    assert (folder / 'result.json').exists()
+
+
+def test_a_failing_run_is_named_with_its_last_lines(tmp_path, digit_scenes):
+    options = ['--methods', 'cutmix', '--model', MODEL, '--work-dir', tmp_path / 'compare', *digit_scenes]
+    done = run('benchmarks/compare.py', *options, 'model.head.num_classes=3', check=False)
+    assert done.returncode == 1
+    assert 'the training of cutmix with seed 0 failed' in done.stderr
+    assert 'num_classes' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        (['--methods', 'mixmix'], "no method 'mixmix'; known are attentivemix, automix, cutmix"),
+        (['--methods', 'cutmix', '--seeds', 0], '--seeds has to be at least 1, but got 0'),
+        (['--methods', 'cutmix', '--set', 'patch_size=4'], '--set takes METHOD.SETTING=VALUE'),
+    ],
+)
+def test_bad_arguments_are_refused(options, words):
+    done = run('benchmarks/compare.py', '--model', MODEL, *options, check=False)
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+def test_the_table_holds_mean_and_spread(compare):
+    def result(accuracy, best, step_ms):
+        return compare.Result(accuracy=accuracy, best=best, step_ms=step_ms, memory_mb=100.0, seconds=1.0)
+
+    results = {
+        'smmix': {0: result(70, 71, 10), 1: result(72, 73, 30), 2: result(74, 75, 20)},
+        'fmix': {0: result(1, 2, 3)},
+    }
+    lines = compare.table(results).splitlines()
+    # Mean 72, deviations -2, 0, 2: the sample's standard deviation is 2.
+    assert lines[2] == '| smmix | 3 | 72.00 ± 2.00 | 73.00 ± 2.00 | 20 | 100 |'
+    assert lines[3] == '| fmix | 1 | 1.00 | 2.00 | 3 | 100 |'
+
+
+def test_steps_of_a_resumed_training_are_taken_together(compare, tmp_path):
+    for name, rows in {
+        '1': [dict(loss=1, time=0.1, memory=300), {'accuracy/top1': 40.0}],
+        '2': [dict(loss=1, time=0.3, memory=200), dict(loss=1, time=0.2, memory=100), {'accuracy/top1': 30.0}],
+    }.items():
+        (tmp_path / name / 'vis_data').mkdir(parents=True)
+        (tmp_path / name / 'vis_data/scalars.json').write_text('\n'.join(map(json.dumps, rows)))
+    found = compare.summarise(tmp_path, process_mb=5000.0, seconds=7.0)
+    assert found == compare.Result(accuracy=30.0, best=40.0, step_ms=200.0, memory_mb=300, seconds=7.0)
+
+
+@pytest.mark.parametrize(('epochs', 'expected'), [(16, [(0, 2), (2, 16)]), (4, [(0, 4)]), (1, [(0, 1)])])
+def test_the_schedule_is_stretched_with_the_length(compare, epochs, expected):
+    cfg = Config.fromfile(ROOT / MODEL)
+    compare.shorten(cfg, epochs)
+    assert cfg.train_cfg.max_epochs == epochs
+    assert [(scheduler.begin, scheduler.end) for scheduler in cfg.param_scheduler] == expected
+
+
+@pytest.mark.slow
+def test_all_methods_with_a_small_budget(tmp_path, digit_scenes):
+    """Every method of the comparison trains, and the table has them all."""
+    work_dir = tmp_path / 'compare'
+    options = ['--model', MODEL, '--epochs', 1, '--work-dir', work_dir, *SMALL_GRIDS, *digit_scenes]
+    done = run('benchmarks/compare.py', '--methods', *METHODS, *options, timeout=1800)
+    rows = (work_dir / 'comparison.md').read_text().splitlines()[2 : 2 + len(METHODS)]
+    assert [row.split(' | ')[0].strip('| ') for row in rows] == list(METHODS)
+    assert all(row in done.stdout for row in rows)
+    results = json.loads((work_dir / 'comparison.json').read_text())['results']
+    for method in METHODS:
+        steps = [row for row in scalars(work_dir / method / 'seed-0') if 'loss' in row]
+        assert steps and all(row['loss'] == row['loss'] and row['loss'] > 0 for row in steps), method
+        assert 0 <= results[method]['0']['accuracy'] <= 100
+    # The teacher is the run with CutMix, which was not trained twice.
+    assert len(list((work_dir / 'cutmix').glob('*.py'))) == 1
+    shutil.rmtree(work_dir)

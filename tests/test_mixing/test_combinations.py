@@ -1,0 +1,96 @@
+"""Every method with every model, alone and in one list."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapper
+
+# Settings for pictures of 32 x 32: the published grids are those of 224 x 224.
+METHODS = dict(
+    Mixup=dict(type='mmpretrain.Mixup', alpha=0.8),
+    CutMix=dict(type='mmpretrain.CutMix', alpha=1.0),
+    ResizeMix=dict(type='mmpretrain.ResizeMix', alpha=1.0),
+    TransMix=dict(type='smmix_mm.TransMix'),
+    TokenMix=dict(type='smmix_mm.TokenMix', patch_size=8, extra_tokens=2),
+    AttentiveMix=dict(type='smmix_mm.AttentiveMix', grid_size=4),
+    SaliencyMix=dict(type='smmix_mm.SaliencyMix'),
+    FMix=dict(type='smmix_mm.FMix'),
+    PuzzleMix=dict(type='smmix_mm.PuzzleMix'),
+    AutoMix=dict(type='smmix_mm.AutoMix'),
+    SMMix=dict(type='smmix_mm.SMMix'),
+)
+FAMILIES = ('vit', 'pvt', 'cait', 'swin')
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize('name', METHODS)
+def test_a_training_step(make_classifier, make_samples, name, family):
+    """Losses and gradients of all trained parameters are finite, for any batch size."""
+    teacher = make_classifier('vit', type='mmpretrain.ImageClassifier')
+    model = make_classifier(family, augments=[METHODS[name]], teacher=teacher).train()
+    for batch in (1, 3, 4):
+        losses = model.loss(torch.randn(batch, 3, 32, 32), make_samples(range(batch)))
+        assert all(key.startswith('loss_') and value.ndim == 0 for key, value in losses.items())
+        model.zero_grad()
+        sum(losses.values()).backward()
+        for key, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                assert parameter.grad is not None and parameter.grad.isfinite().all(), key
+    assert all(parameter.grad is None for parameter in model.teacher.model.parameters())
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_all_in_one_list(make_classifier, make_samples, family):
+    """Whatever a step draws, no parameter is without gradient, and the draws repeat from the seed."""
+    teacher = make_classifier('pvt', type='mmpretrain.ImageClassifier')
+    model = make_classifier(family, augments=list(METHODS.values()), teacher=teacher).train()
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-3))
+    drawn = set()
+    for method in model.mixing.methods:
+        method.register_forward_hook(lambda module, *args: drawn.add(id(module)))
+    for step in range(40):
+        losses = model.loss(torch.randn(2, 3, 32, 32), make_samples([step % 5, 1]))
+        sum(losses.values()).backward()
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        assert all(parameter.grad is not None for parameter in trained)
+        wrapper.step()
+        wrapper.zero_grad()
+    assert len(drawn) >= 8
+
+
+def test_a_sum_below_one_leaves_the_rest_unmixed(make_classifier, make_samples):
+    augments = [METHODS['TransMix'], METHODS['FMix']]
+    model = make_classifier(augments=augments, probs=[0.2, 0.3]).train()
+    counts = dict.fromkeys(range(3), 0)
+    for index, method in enumerate(model.mixing.methods):
+        method.register_forward_hook(lambda *args, index=index: counts.update({index: counts[index] + 1}))
+    images, samples = torch.randn(2, 3, 32, 32), make_samples([0, 1])
+    with torch.no_grad():
+        for _ in range(200):
+            model.loss(images, samples)
+    # Three standard deviations of 200 draws.
+    for index, prob in enumerate((0.2, 0.3, 0.5)):
+        assert abs(counts[index] - 200 * prob) < 3 * (200 * prob * (1 - prob)) ** 0.5
+
+
+@pytest.mark.parametrize('pair', itertools.combinations(('AutoMix', 'SMMix', 'TokenMix'), 2), ids='+'.join)
+def test_copies_of_a_model_train_alike(make_classifier, make_samples, pair):
+    """Averaged weights are kept in deep copies; nothing of a method may be shared with the original but a teacher."""
+    teacher = make_classifier('vit', type='mmpretrain.ImageClassifier')
+    model = make_classifier('vit', augments=[METHODS[name] for name in pair], teacher=teacher).train()
+    copied = copy.deepcopy(model)
+    images, samples = torch.randn(3, 3, 32, 32), make_samples([0, 1, 2])
+    for _ in range(4):
+        one, other = model.loss(images.clone(), samples), copied.loss(images.clone(), samples)
+        assert one.keys() == other.keys()
+        assert all(one[key].equal(other[key]) for key in one)
+        for trained, losses in ((model, one), (copied, other)):
+            trained.zero_grad()
+            sum(losses.values()).backward()
+            with torch.no_grad():
+                for parameter in trained.parameters():
+                    if parameter.grad is not None:
+                        parameter -= 0.1 * parameter.grad
+    assert {id(parameter) for parameter in model.parameters()}.isdisjoint(map(id, copied.parameters()))

@@ -1,0 +1,281 @@
+"""A frozen model that motivates in the place of the one under training."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.model import ExponentialMovingAverage
+from mmengine.optim import OptimWrapper
+
+from smmix_mm.adapters import build_adapter
+from smmix_mm.engine import write_weights
+from smmix_mm.mixing import MixingMethod
+from smmix_mm.registry import BATCH_AUGMENTS
+from smmix_mm.structures import MixedBatch
+
+SMMIX = [dict(type='smmix_mm.SMMix')]
+FAMILIES = pytest.mark.parametrize(('student', 'teacher'), [('vit', 'vit'), ('vit', 'pvt'), ('pvt', 'vit')])
+
+
+@BATCH_AUGMENTS.register_module(force=True)
+class AskEverything(MixingMethod):
+    """Mixes nothing; needs a teacher's class maps."""
+
+    asks_teacher = ('class_map',)
+    needs_teacher = True
+
+    def forward(self, images, targets, motivate, streams):
+        return MixedBatch(images, targets)
+
+
+@pytest.fixture
+def make_teacher(make_classifier, tmp_path):
+    """Writes the weights of a tiny classifier; returns it and the config that names them."""
+
+    def make(family='vit', name='teacher.pth', **settings):
+        made = make_classifier(family, type='mmpretrain.ImageClassifier', **settings)
+        path = write_weights(tmp_path / name, made.state_dict())
+        from conftest import backbone_cfg, head_cfg
+
+        cfg = dict(
+            type='mmpretrain.ImageClassifier',
+            backbone=backbone_cfg(family, **(settings.get('backbone') or {})),
+            head=settings.get('head') or head_cfg(family),
+            init_cfg=dict(type='Pretrained', checkpoint=str(path)),
+        )
+        return made.eval(), cfg
+
+    return make
+
+
+def train_step(model, images, samples):
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+    wrapper.update_params(sum(model.loss(images, samples).values()))
+
+
+@FAMILIES
+@torch.no_grad()
+def test_a_teacher_tells_what_it_would_say_by_itself(make_classifier, make_teacher, student, teacher):
+    alone, cfg = make_teacher(teacher)
+    model = make_classifier(student, augments=SMMIX, teacher=cfg).train()
+    model.init_weights()
+    images, labels = torch.randn(3, 3, 32, 32), torch.eye(5)[[0, 3, 4]]
+    told = model.motivate(images, class_map_of=labels, activation=True)
+    features = build_adapter(alone.backbone).read(images, attention=True)
+    assert told.logits.equal(alone(images))
+    assert told.attention.equal(features.attention)
+    assert told.grid == (4, 4)
+    assert told.activation.equal(features.tokens.mean(2).unflatten(1, (4, 4)))
+    # The classifier at every token, one after the other.
+    for image in range(3):
+        for token in range(16):
+            scores = alone.head((features.tokens[image : image + 1, token],))[0]
+            assert told.class_map[image, token // 4, token % 4].item() == pytest.approx(
+                scores[labels[image].argmax()].item(), abs=1e-5
+            )
+    # Asked for by name, the model under training speaks for itself.
+    own = model.motivate(images, by='model')
+    assert own.logits.equal(model.eval()(images))
+    assert not own.logits.equal(told.logits)
+
+
+@torch.no_grad()
+def test_another_token_grid_is_resampled_to_the_students(make_classifier, make_teacher):
+    alone, cfg = make_teacher('vit', backbone=dict(patch_size=4))
+    model = make_classifier('vit', augments=SMMIX, teacher=cfg)
+    model.init_weights()
+    images = torch.randn(2, 3, 32, 32)
+    told = model.motivate(images, class_map_of=torch.eye(5)[:2])
+    fine = build_adapter(alone.backbone).read(images, attention=True).attention
+    assert told.grid == (4, 4) and fine.shape == (2, 8, 8)
+    # The map stays the teacher's: methods bring it to a grid of their own.
+    assert told.class_map.shape == (2, 8, 8)
+    # Halved with a triangle of four: weights 1/8, 3/8, 3/8, 1/8, those beyond the edge left out.
+    weights = torch.zeros(4, 8)
+    for row in range(4):
+        for place, weight in zip(range(2 * row - 1, 2 * row + 3), (1, 3, 3, 1), strict=True):
+            if 0 <= place < 8:
+                weights[row, place] = weight
+    weights = weights / weights.sum(1, keepdim=True)
+    torch.testing.assert_close(told.attention, weights @ fine @ weights.T)
+
+
+@FAMILIES
+def test_a_teacher_leaves_no_trace_in_the_model(make_classifier, make_teacher, make_samples, student, teacher):
+    _, cfg = make_teacher(teacher)
+    plain = make_classifier(student, augments=SMMIX)
+    model = make_classifier(student, augments=SMMIX, teacher=cfg)
+    model.init_weights()
+    assert model.state_dict().keys() == plain.state_dict().keys()
+    assert [name for name, _ in model.named_parameters()] == [name for name, _ in plain.named_parameters()]
+    assert len(list(model.modules())) == len(list(plain.modules()))
+    frozen = copy.deepcopy(model.teacher.model.state_dict())
+    ran_with_gradients = []
+    model.teacher.model.register_forward_hook(lambda *args: ran_with_gradients.append(torch.is_grad_enabled()))
+    model.teacher.model.backbone.register_forward_hook(lambda *args: ran_with_gradients.append(torch.is_grad_enabled()))
+    model.train()
+    for _ in range(3):
+        train_step(model, torch.randn(4, 3, 32, 32), make_samples([0, 1, 2, 3]))
+    assert ran_with_gradients == [False] * 3
+    assert not any(module.training for module in model.teacher.model.modules())
+    for name, value in model.teacher.model.state_dict().items():
+        assert value.equal(frozen[name]), name
+    assert all(parameter.grad is None for parameter in model.teacher.model.parameters())
+
+
+def test_a_teacher_is_shared_by_copies_and_follows_the_images(make_classifier, make_teacher):
+    alone, cfg = make_teacher()
+    model = make_classifier(augments=SMMIX, teacher=cfg)
+    model.init_weights()
+    averaged = ExponentialMovingAverage(model)
+    assert averaged.module.teacher is model.teacher
+    assert averaged.module.adapter.backbone is averaged.module.backbone
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    told = model.double().motivate(images)
+    assert told.logits.dtype == torch.float64
+    torch.testing.assert_close(told.logits, alone.double()(images))
+    # To the device of the images, wherever the model was put: meta tensors stand for another device here.
+    meta = model.to('meta').motivate(images.to('meta'))
+    assert meta.logits.device.type == meta.attention.device.type == 'meta'
+    assert next(model.teacher.model.parameters()).device.type == 'meta'
+
+
+@pytest.mark.parametrize('how', ['own', 'of its backbone', 'instance', 'a full checkpoint of training'])
+@torch.no_grad()
+def test_where_the_weights_come_from(make_classifier, make_teacher, how):
+    alone, cfg = make_teacher('pvt')
+    if how == 'of its backbone':
+        cfg['backbone']['init_cfg'] = cfg.pop('init_cfg')
+    elif how == 'instance':
+        cfg = alone
+    elif how == 'a full checkpoint of training':
+        trained = make_classifier('pvt', augments=SMMIX)
+        trained.load_state_dict(alone.state_dict(), strict=False)
+        weights = {**trained.state_dict(), 'mixing.methods.0.block.weight': torch.ones(2)}
+        write_weights(cfg['init_cfg']['checkpoint'], weights)
+    model = make_classifier(augments=SMMIX, teacher=cfg)
+    if how != 'instance':
+        with pytest.raises(RuntimeError, match=r'no weights yet: call init_weights\(\)'):
+            model.motivate(torch.randn(1, 3, 32, 32))
+    model.init_weights()
+    images = torch.randn(2, 3, 32, 32)
+    assert model.teacher.model.backbone(images)[0].equal(alone.backbone(images)[0])
+    if how != 'of its backbone':
+        assert model.motivate(images).logits.equal(alone(images))
+
+
+def test_weights_that_do_not_fit_are_refused(make_classifier, make_teacher, tmp_path):
+    alone, cfg = make_teacher()
+    for name, mend in {
+        'missing': lambda weights: weights.pop('backbone.cls_token'),
+        'another shape': lambda weights: weights.update({'head.layers.head.weight': torch.zeros(5, 7)}),
+        'unexpected': lambda weights: weights.update({'neck.weight': torch.zeros(5)}),
+    }.items():
+        weights = alone.state_dict()
+        mend(weights)
+        cfg['init_cfg']['checkpoint'] = str(write_weights(tmp_path / f'{name}.pth', weights))
+        model = make_classifier(augments=SMMIX, teacher=cfg)
+        with pytest.raises(ValueError, match=rf'{name}\.pth does not fit ImageClassifier'):
+            model.init_weights()
+    cfg['init_cfg']['checkpoint'] = str(tmp_path / 'none.pth')
+    model = make_classifier(augments=SMMIX, teacher=cfg)
+    with pytest.raises(FileNotFoundError, match=r'none\.pth'):
+        model.init_weights()
+    # Evaluation needs no teacher.
+    assert model.eval()(torch.randn(1, 3, 32, 32)).shape == (1, 5)
+
+
+def test_bad_teachers_are_refused_by_name(make_classifier, make_teacher):
+    _, cfg = make_teacher()
+    with pytest.raises(ValueError, match=r'AskEverything needs a teacher for class_map.*but got None'):
+        make_classifier(augments=[dict(type='smmix_mm.AskEverything')])
+    with pytest.raises(ValueError, match=r'SMMix needs a teacher for attention, logits'):
+        make_classifier(augments=[dict(type='smmix_mm.SMMix', motivated_by='teacher')])
+    with pytest.raises(ValueError, match=r'teacher needs weights.*init_cfg=None'):
+        make_classifier(augments=SMMIX, teacher={key: value for key, value in cfg.items() if key != 'init_cfg'})
+    with pytest.raises(ValueError, match=r'needs a checkpoint, a path, but got None'):
+        make_classifier(augments=SMMIX, teacher=cfg | dict(init_cfg=dict(type='Pretrained')))
+    resnet = dict(type='mmpretrain.ResNet', depth=18)
+    with pytest.raises(ValueError, match=r'teacher: backbone ResNet has no adapter'):
+        make_classifier(augments=SMMIX, teacher=cfg | dict(backbone=resnet))
+    with pytest.raises(ValueError, match=r'teacher has to be a classifier.*VisionTransformer'):
+        make_classifier(augments=SMMIX, teacher=cfg['backbone'] | dict(init_cfg=cfg['init_cfg']))
+
+
+def test_a_teacher_of_other_classes(make_classifier, make_teacher):
+    head = dict(type='mmpretrain.VisionTransformerClsHead', num_classes=7, in_channels=32)
+    _, cfg = make_teacher(head=head)
+    for augments in (SMMIX, [dict(type='smmix_mm.AskEverything')]):
+        with pytest.raises(ValueError, match=r'teacher needs num_classes=5.*but has 7'):
+            make_classifier(augments=augments, teacher=cfg)
+    # Its attention knows no classes.
+    make_classifier(augments=[dict(type='smmix_mm.SMMix', loss=dict(con_weight=0))], teacher=cfg)
+
+
+@pytest.mark.parametrize('neck', [None, dict(type='mmpretrain.LinearNeck', in_channels=32, out_channels=32)])
+def test_a_teacher_that_cannot_give_class_maps(make_classifier, make_teacher, neck):
+    head = dict(type='mmpretrain.ArcFaceClsHead', num_classes=5, in_channels=32)
+    cfg = dict(make_teacher()[1], **(dict(neck=neck) if neck else dict(head=head)))
+    with pytest.raises(ValueError, match=r'teacher lacks the class maps that AskEverything needs: its (neck|head)'):
+        make_classifier(augments=[dict(type='smmix_mm.AskEverything')], teacher=cfg)
+
+
+def test_hidden_layers_of_a_head_are_part_of_the_class_maps(make_classifier, make_teacher):
+    head = dict(type='mmpretrain.VisionTransformerClsHead', num_classes=5, in_channels=32, hidden_dim=16)
+    alone, cfg = make_teacher(head=head)
+    model = make_classifier(augments=[dict(type='smmix_mm.AskEverything')], teacher=cfg)
+    model.init_weights()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        told = model.motivate(images, attention=False, logits=False, class_map_of=torch.eye(5)[[1, 4]])
+        tokens = build_adapter(alone.backbone).read(images).tokens
+        for image, label in enumerate((1, 4)):
+            expected = torch.stack([alone.head((token.unsqueeze(0),))[0, label] for token in tokens[image]])
+            torch.testing.assert_close(told.class_map[image].flatten(), expected)
+
+
+@pytest.mark.parametrize(('size', 'scale', 'small'), [((32, 32), 0.5, (16, 16)), ((64, 32), 0.4, (24, 16))])
+@pytest.mark.parametrize('family', ['vit', 'pvt'])
+@torch.no_grad()
+def test_a_motivation_at_a_lower_resolution(make_classifier, family, size, scale, small):
+    model, images = make_classifier(family, size).eval(), torch.randn(2, 3, *size)
+    told = model.motivate(images, scale=scale)
+    resized = F.interpolate(images, small, mode='bilinear', align_corners=False, antialias=True)
+    features = build_adapter(model.backbone).read(resized, attention=True)
+    assert told.logits.equal(model(resized))
+    assert told.grid == (size[0] // 8, size[1] // 8)
+    assert told.attention.shape[1:] == told.grid
+    assert features.attention.shape[1:] == (small[0] // 8, small[1] // 8)
+    expected = F.interpolate(features.attention[:, None], told.grid, mode='bilinear', antialias=True)[:, 0]
+    torch.testing.assert_close(told.attention, expected)
+
+
+@pytest.mark.parametrize('family', ['vit', 'pvt'])
+def test_gradients_at_the_images_and_nowhere_else(make_classifier, family):
+    model = make_classifier(family).train()
+    images = torch.randn(2, 3, 32, 32, requires_grad=True)
+    told = model.motivate(images, attention=False, by='model', gradients=True)
+    (found,) = torch.autograd.grad(told.logits.square().sum(), images)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    (expected,) = torch.autograd.grad(model.eval()(images).square().sum(), images)
+    torch.testing.assert_close(found, expected)
+    assert found.abs().sum() > 0
+    assert model.train() and not model.motivate(images).logits.requires_grad
+
+
+def test_a_model_without_teacher_says_so(make_classifier):
+    with pytest.raises(ValueError, match=r"has no teacher, but by='teacher'"):
+        make_classifier().motivate(torch.randn(1, 3, 32, 32), by='teacher')
+
+
+@pytest.mark.parametrize('reconstruction', ['transmix', 'tokenmix'])
+@pytest.mark.parametrize('family', ['vit', 'pvt'])
+def test_training_with_reconstructed_labels(make_classifier, make_teacher, make_samples, family, reconstruction):
+    augments = [dict(type='smmix_mm.SMMix', label_reconstruction=reconstruction, motivated_by='model')]
+    model = make_classifier(family, augments=augments, teacher=make_teacher()[1]).train()
+    model.init_weights()
+    losses = model.loss(torch.randn(3, 3, 32, 32), make_samples([0, 1, 2]))
+    sum(losses.values()).backward()
+    assert set(losses) == {'loss_cls', 'loss_fine', 'loss_con'}
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())

@@ -1,0 +1,271 @@
+"""Trains one model with several mixing methods, one after another, and writes one table.
+
+Methods are the files of configs/_base_/methods; the rest of the config stays as it is. Runs that are done are not done
+again, one that was interrupted goes on from its last checkpoint. Example:
+
+    python tools/benchmarks/compare.py --methods cutmix transmix smmix --seeds 3 --epochs 8 \\
+        --model configs/cutmix/pvt-mini_cutmix_1xb32-8e_digit-scenes.py
+"""
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+
+from smmix_mm.registry import BATCH_AUGMENTS
+
+ROOT = Path(__file__).resolve().parents[2]
+METHODS = {path.stem: path for path in sorted((ROOT / 'configs/_base_/methods').glob('*.py'))}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out of one training.
+
+    Attributes:
+        accuracy: Top-1 in per cent after the last epoch.
+        best: The highest of all epochs.
+        step_ms: Time per step in milliseconds, waiting for data included: the median of what was logged.
+        memory_mb: Peak memory in MB: of the GPU, or of the process where there is none.
+        seconds: Of the whole training, start and evaluation included.
+    """
+
+    accuracy: float
+    best: float
+    step_ms: float
+    memory_mb: float
+    seconds: float
+
+
+def main() -> None:
+    args = parse_args()
+    # Configs name their data relative to the root of the repository.
+    os.chdir(ROOT)
+    results: dict[str, dict[int, Result]] = {}
+    for method in args.methods:
+        teacher = find_teacher(args) if needs_teacher(method, args) else None
+        for seed in range(args.seeds):
+            results.setdefault(method, {})[seed] = train(method, seed, teacher, args)
+            write_report(args, results)
+    print(f'\n{table(results)}\n\nwritten to {args.work_dir}/comparison.md and .json')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--methods', nargs='+', required=True, metavar='METHOD', help=f'of {", ".join(METHODS)}')
+    parser.add_argument(
+        '--model', required=True, metavar='CONFIG', help='a config of classification; its method is left'
+    )
+    parser.add_argument('--seeds', type=int, default=1, help='trainings of each method, with seeds 0, 1, ...')
+    parser.add_argument('--epochs', type=int, help='of each training; default: as in the config')
+    parser.add_argument(
+        '--teacher',
+        default='cutmix',
+        metavar='METHOD|CHECKPOINT',
+        help='for methods that need one: this model, trained with that method and seed 0 (default: cutmix), or its '
+        'weights in a checkpoint',
+    )
+    parser.add_argument('--work-dir', type=Path, help='default: work_dirs/compare/<name of the config>')
+    parser.add_argument(
+        '--set', nargs='+', action=DictAction, default={}, help='settings of methods: tokenmix.patch_size=4 ...'
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}, help='settings of all trainings: key=value ...'
+    )
+    args = parser.parse_args()
+    for method in args.methods:
+        if method not in METHODS:
+            parser.error(f'--methods: there is no method {method!r}; known are {", ".join(METHODS)}')
+    for name in args.set:
+        if name.partition('.')[0] not in METHODS or '.' not in name:
+            parser.error(f'--set takes METHOD.SETTING=VALUE with a method of {", ".join(METHODS)}, but got {name!r}')
+    for name in ('seeds', 'epochs'):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            parser.error(f'--{name} has to be at least 1, but got {getattr(args, name)}')
+    args.model = str(Path(args.model).resolve())
+    args.work_dir = (args.work_dir or ROOT / 'work_dirs/compare' / Path(args.model).stem).resolve()
+    return args
+
+
+def build_config(method: str, seed: int, teacher: str | None, args: argparse.Namespace) -> Config:
+    """The config of ``--model`` with another method, seed and length."""
+    cfg = Config.fromfile(args.model)
+    base = Config.fromfile(METHODS[method])
+    mixing = base.mixing
+    for name, value in args.set.items():
+        if name.partition('.')[0] == method:
+            # Mixup, where it takes the other steps, stands first.
+            mixing.augments[-1][name.partition('.')[2]] = value
+    cfg.model.train_cfg = mixing
+    cfg.mixing = mixing
+    if 'criterion' in base:
+        # Stock losses divide by the batch alone; published is the mean over batch and classes.
+        cfg.model.head.loss.update(base.criterion, loss_weight=1 / cfg.model.head.num_classes)
+    cfg.model.pop('teacher', None)
+    if teacher:
+        parts = {part: cfg.model[part] for part in ('backbone', 'neck', 'head') if cfg.model.get(part)}
+        init_cfg = dict(type='Pretrained', checkpoint=teacher)
+        cfg.model.teacher = dict(type='mmpretrain.ImageClassifier', **parts, init_cfg=init_cfg)
+    if args.epochs:
+        shorten(cfg, args.epochs)
+    cfg.setdefault('randomness', {})['seed'] = seed
+    cfg.default_hooks.setdefault('checkpoint', dict(type='CheckpointHook')).update(
+        interval=1, max_keep_ckpts=1, save_best=None
+    )
+    cfg.merge_from_dict(args.cfg_options)
+    return cfg
+
+
+def shorten(cfg: Config, epochs: int) -> None:
+    """Trains for a number of epochs, the schedule stretched or compressed with it."""
+    before = cfg.train_cfg.max_epochs
+    cfg.train_cfg.max_epochs = epochs
+    kept = []
+    for scheduler in cfg.get('param_scheduler', []):
+        for name in ('begin', 'end', 'T_max'):
+            if name in scheduler:
+                scheduler[name] = round(scheduler[name] * epochs / before)
+        # A warm-up of less than half an epoch is left out.
+        if scheduler.get('end', epochs) > scheduler.get('begin', 0):
+            kept.append(scheduler)
+    cfg.param_scheduler = kept
+
+
+def needs_teacher(method: str, args: argparse.Namespace) -> bool:
+    cfg = build_config(method, 0, None, args)
+    init_default_scope(cfg.default_scope)
+    augments = [BATCH_AUGMENTS.build(augment) for augment in cfg.mixing.augments]
+    return any(getattr(augment, 'needs_teacher', False) for augment in augments)
+
+
+def find_teacher(args: argparse.Namespace) -> str:
+    """The checkpoint of the teacher, trained first if it has to be."""
+    if args.teacher not in METHODS:
+        if not Path(args.teacher).is_file():
+            raise SystemExit(f'--teacher is neither a method nor a checkpoint: {args.teacher}')
+        return str(Path(args.teacher).resolve())
+    if needs_teacher(args.teacher, args):
+        raise SystemExit(f'--teacher {args.teacher} needs a teacher itself; name another method, or a checkpoint')
+    train(args.teacher, 0, None, args)
+    return (run_dir(args.teacher, 0, args) / 'last_checkpoint').read_text()
+
+
+def run_dir(method: str, seed: int, args: argparse.Namespace) -> Path:
+    return args.work_dir / method / f'seed-{seed}'
+
+
+def train(method: str, seed: int, teacher: str | None, args: argparse.Namespace) -> Result:
+    """One training by tools/train.py, unless it is done.
+
+    Raises:
+        SystemExit: If it fails, or its folder holds a training with other settings.
+    """
+    folder = run_dir(method, seed, args)
+    # Beside the folder: mmengine dumps its own into it, completed, under the same name.
+    done, config = folder / 'result.json', folder.with_name(f'{method}_seed-{seed}.py')
+    text = build_config(method, seed, teacher, args).pretty_text
+    if config.exists() and config.read_text() != text:
+        raise SystemExit(
+            f'{folder} holds a training with other settings, see {config.name} beside it; name another --work-dir, or '
+            f'remove it'
+        )
+    if done.exists():
+        return Result(**json.loads(done.read_text()))
+    print(f'{method}, seed {seed}: training; the log is {folder / "log.txt"}', flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    config.write_text(text)
+    command = [sys.executable, 'tools/train.py', str(config), '--work-dir', str(folder), '--resume']
+    started = time.time()
+    with (folder / 'log.txt').open('a') as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        # Waited for by hand: this way the kernel tells the peak memory of this child alone.
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        process.returncode = os.waitstatus_to_exitcode(status)
+        tail = '\n'.join((folder / 'log.txt').read_text().splitlines()[-20:])
+        raise SystemExit(f'{tail}\nthe training of {method} with seed {seed} failed; see {folder / "log.txt"}')
+    result = summarise(folder, usage.ru_maxrss / 1024, time.time() - started)
+    unfinished = done.with_suffix('.tmp')
+    unfinished.write_text(json.dumps(asdict(result)))
+    unfinished.replace(done)
+    print(f'{method}, seed {seed}: top-1 {result.accuracy:.2f} %, {result.step_ms:.0f} ms per step', flush=True)
+    return result
+
+
+def summarise(folder: Path, process_mb: float, seconds: float) -> Result:
+    """Reads what mmengine wrote down, in one run or in several that go on from each other."""
+    rows = [
+        json.loads(line)
+        for path in sorted(folder.glob('*/vis_data/scalars.json'))
+        for line in path.read_text().splitlines()
+    ]
+    accuracies = [row['accuracy/top1'] for row in rows if 'accuracy/top1' in row]
+    steps = [row for row in rows if 'loss' in row]
+    gpu_mb = max((row.get('memory', 0) for row in steps), default=0)
+    return Result(
+        accuracy=accuracies[-1],
+        best=max(accuracies),
+        step_ms=1000 * statistics.median(row['time'] for row in steps),
+        memory_mb=gpu_mb or process_mb,
+        seconds=seconds,
+    )
+
+
+def table(results: Mapping[str, Mapping[int, Result]]) -> str:
+    """Markdown: mean and sample standard deviation of the accuracy, medians of time and memory."""
+    head = ('method', 'seeds', 'top-1 (%)', 'best epoch (%)', 'time per step (ms)', 'peak memory (MB)')
+    lines = [head, [':--', *['--:'] * (len(head) - 1)]]
+    for method, runs in results.items():
+        lines.append(
+            (
+                method,
+                str(len(runs)),
+                spread([run.accuracy for run in runs.values()]),
+                spread([run.best for run in runs.values()]),
+                f'{statistics.median(run.step_ms for run in runs.values()):.0f}',
+                f'{statistics.median(run.memory_mb for run in runs.values()):.0f}',
+            )
+        )
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def spread(values: Sequence[float]) -> str:
+    mean = f'{statistics.fmean(values):.2f}'
+    return mean if len(values) == 1 else f'{mean} ± {statistics.stdev(values):.2f}'
+
+
+def write_report(args: argparse.Namespace, results: Mapping[str, Mapping[int, Result]]) -> None:
+    """Writes what there is so far, with what it was measured on."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
+    settings: dict[str, Any] = {
+        name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()
+    }
+    report = dict(
+        command=shlex.join(sys.argv),
+        torch=torch.__version__,
+        device=device,
+        cores=len(os.sched_getaffinity(0)),
+        settings=settings,
+        results={method: {str(seed): asdict(run) for seed, run in runs.items()} for method, runs in results.items()},
+    )
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    (args.work_dir / 'comparison.json').write_text(json.dumps(report, indent=2))
+    (args.work_dir / 'comparison.md').write_text(
+        f'{table(results)}\n\n`python {shlex.join(sys.argv)}`, torch {torch.__version__}, {device}\n'
+    )
+
+
+if __name__ == '__main__':
+    main()

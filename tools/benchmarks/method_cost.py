@@ -1,0 +1,86 @@
+"""Times a training step of every method against CutMix's, on an ImageNet model at 224 with random weights and pictures.
+
+Methods that need a teacher have one of the same size as the model.
+"""
+
+import argparse
+import copy
+from pathlib import Path
+
+import torch
+from mmengine.registry import init_default_scope
+from mmpretrain.structures import DataSample
+from step_time import INNER_REPEATS, MODELS_TIMED, build, evaluation, mix, training_step
+from timing import print_times, time_interleaved, write_report
+
+from smmix_mm.models import MixingClassifier
+
+ROOT = Path(__file__).resolve().parents[2]
+METHODS = {
+    'CutMix': dict(type='mmpretrain.CutMix', alpha=1.0),
+    'ResizeMix': dict(type='mmpretrain.ResizeMix', alpha=1.0),
+    'TransMix': dict(type='smmix_mm.TransMix'),
+    'TokenMix': dict(type='smmix_mm.TokenMix'),
+    'AttentiveMix': dict(type='smmix_mm.AttentiveMix'),
+    'SaliencyMix': dict(type='smmix_mm.SaliencyMix'),
+    'FMix': dict(type='smmix_mm.FMix'),
+    'PuzzleMix': dict(type='smmix_mm.PuzzleMix'),
+    'AutoMix': dict(type='smmix_mm.AutoMix'),
+    'SMMix': dict(type='smmix_mm.SMMix'),
+    'SMMix, scale 0.5': dict(type='smmix_mm.SMMix', motivation_scale=0.5),
+    'SMMix, teacher': dict(type='smmix_mm.SMMix', motivated_by='teacher'),
+}
+WITH_TEACHER = ('TokenMix', 'AttentiveMix', 'SMMix, teacher')
+# Their own computation alone, without the model.
+ALONE = ('CutMix', 'SaliencyMix', 'FMix')
+RATIOS = {
+    **{
+        f'{name} step / CutMix step': lambda t, name=name: t[name] / t['CutMix'] for name in METHODS if name != 'CutMix'
+    },
+    **{
+        f'{name} step / (CutMix step + teacher)': lambda t, name=name: t[name] / (t['CutMix'] + t['teacher forward'])
+        for name in WITH_TEACHER
+    },
+    **{f'{name} alone / CutMix step': lambda t, name=name: t[f'{name} alone'] / t['CutMix'] for name in ALONE},
+    '(SMMix at scale 0.5 - CutMix) / (SMMix - CutMix)': lambda t: (
+        (t['SMMix, scale 0.5'] - t['CutMix']) / (t['SMMix'] - t['CutMix'])
+    ),
+}
+
+
+def time_methods(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Times all of them; returns as :func:`time_interleaved`."""
+    device = torch.device(args.device)
+    torch.manual_seed(0)
+    images = torch.randn(args.batch_size, 3, 224, 224, device=device)
+    labels = torch.arange(args.batch_size, device=device) % 1000
+    targets = torch.eye(1000, device=device)[labels]
+    samples = [DataSample().set_gt_score(row) for row in targets]
+    teacher = build(args.model, None, device)
+    models: dict[str, MixingClassifier] = {
+        name: build(args.model, augment, device, copy.deepcopy(teacher) if name in WITH_TEACHER else None)
+        for name, augment in METHODS.items()
+    }
+    runs = {name: (training_step(model, images, samples), 1) for name, model in models.items()}
+    runs |= {f'{name} alone': (mix(models[name], images, targets), INNER_REPEATS) for name in ALONE}
+    runs['teacher forward'] = (evaluation(teacher, images, attention=True), INNER_REPEATS)
+    return time_interleaved(runs, RATIOS, args.rounds, device)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--model', choices=MODELS_TIMED, default=MODELS_TIMED[0])
+    parser.add_argument('--batch-size', type=int, default=16)
+    parser.add_argument('--rounds', type=int, default=9)
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/benchmarks/method_cost.json')
+    args = parser.parse_args()
+    init_default_scope('mmpretrain')
+    print(f'{args.model}, batch {args.batch_size}, {args.device}, {args.rounds} rounds')
+    result = time_methods(args)
+    print_times(result)
+    write_report(args.out, args, result)
+
+
+if __name__ == '__main__':
+    main()
