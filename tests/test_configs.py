@@ -3,7 +3,12 @@
 Those of detection and segmentation: ``test_dense_configs.py``.
 """
 
+import copy
+import functools
+import inspect
 import math
+import pickle
+import re
 from pathlib import Path
 
 import cv2
@@ -15,30 +20,115 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, init_default_scope
+from mmpretrain.registry import DATASETS
 from mmpretrain.structures import DataSample
 
-from smmix_mm.registry import MODELS
+from smmix_mm.datasets.layout import check_data_layout
+from smmix_mm.registry import BATCH_AUGMENTS, MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
-METHODS = ('smmix', 'cutmix')
 ALL_CONFIGS = sorted((ROOT / 'configs').glob('[!_]*/*.py'))
-CONFIGS = [path for path in ALL_CONFIGS if path.parent.name in METHODS]
 # The demo's data are not published, its models neither.
 PUBLISHED = [path for path in ALL_CONFIGS if 'digit-scenes' not in path.stem]
+
+# The SMMix paper's tables, as far as they hold a figure. CutMix of Table 2 is that of Table 1.
+DEIT = ('deit-tiny', 'deit-small', 'deit-base')
+CAIT = ('cait-xxs24', 'cait-xxs36')
+PVT = ('pvt-tiny', 'pvt-small', 'pvt-medium', 'pvt-large')
+TABLE_1 = {
+    'cutmix': (*DEIT, *CAIT, *PVT, 'swin-tiny'),
+    'transmix': (*DEIT, 'cait-xxs36', *PVT),
+    'tokenmix': (*DEIT, 'cait-xxs24', 'pvt-tiny', 'swin-tiny'),
+    'smmix': (*DEIT, *CAIT, *PVT, 'swin-tiny'),
+}
+TABLE_2 = dict.fromkeys(
+    ('unmixed', 'attentivemix', 'saliencymix', 'puzzlemix', 'fmix', 'resizemix', 'automix'), ('deit-small', 'swin-tiny')
+)
+# What a variant changes of SMMix. Rows that are the method itself, or CutMix, are in Table 1.
+TABLES_6_TO_9 = {
+    'deit-small_smmix-transmix-labels': {'label_reconstruction': 'transmix'},
+    'deit-small_smmix-tokenmix-labels': {'label_reconstruction': 'tokenmix', 'motivated_by': 'model'},
+    'deit-small_smmix-mixing-only': {'loss.fine_weight': 0.0, 'loss.con_weight': 0.0},
+    'deit-small_smmix-consistency-only': {'placement': 'cutmix', 'loss.fine_weight': 0.0},
+    'deit-small_smmix-mixing-fine': {'loss.con_weight': 0.0},
+    'deit-small_smmix-mixing-consistency': {'loss.fine_weight': 0.0},
+    'deit-small_smmix-half-side': {'side_ratio': 0.5},
+    'deit-small_smmix-any-side': {'side_ratio': (0.0, 1.0)},
+    'deit-tiny_smmix-by-deit-tiny': {'motivated_by': 'teacher'},
+    'deit-tiny_smmix-by-deit-small': {'motivated_by': 'teacher'},
+}
+VARIANTS = {**TABLES_6_TO_9, 'deit-small_smmix-half-motivation': {'motivation_scale': 0.5}}
+
+# Small data: by method, the models at 224 x 224, at 32 x 32, and at 32 x 32 from image folders.
+LARGE, SMALL = ('deit-small', 'swin-tiny'), ('vit-cifar', 'pvt-cifar')
+CIFAR = {
+    **dict.fromkeys(('cutmix', 'transmix', 'tokenmix', 'smmix'), (LARGE, SMALL, SMALL)),
+    'automix': (LARGE, SMALL, ()),
+    'unmixed': ((), SMALL, ()),
+}
+
+METHODS = {*TABLE_1, *TABLE_2}
+CONFIGS = [path for path in ALL_CONFIGS if path.parent.name in METHODS]
 IMAGENET = [path for path in CONFIGS if path.stem.endswith('in1k')]
-# Sizes as published, heads included, the region classifier left out.
+SMALL_DATA = [path for path in CONFIGS if 'cifar1' in path.stem]
+
+# Sizes as published, heads included, what only training uses left out.
 PARAMETERS = {
     'deit-tiny': 5_717_416,
     'deit-small': 22_050_664,
     'deit-base': 86_567_656,
+    'cait-xxs24': 11_956_264,
+    'cait-xxs36': 17_299_720,
     'pvt-tiny': 13_229_288,
     'pvt-small': 24_485_864,
     'pvt-medium': 44_208_104,
     'pvt-large': 61_369_320,
+    'swin-tiny': 28_288_354,
 }
+DROP_PATH = {'cait-xxs24': 0.05, 'pvt-medium': 0.3, 'pvt-large': 0.3, 'swin-tiny': 0.2}
+CLIP = {'pvt-medium': 1.0, 'pvt-large': 1.0, 'swin-tiny': 5.0}
 
+
+@functools.cache
+def _read(path: Path) -> Config:
+    return Config.fromfile(path)
+
+
+def load(path: Path) -> Config:
+    return copy.deepcopy(_read(path))
+
+
+def parts_of(path: Path) -> tuple[str, str, str]:
+    """Model, method with variant, and the run with its data."""
+    model, method, run = path.stem.split('_', 2)
+    return model, method, run
+
+
+def combination_of(path: Path) -> tuple[str, str]:
+    """What decides which code runs: the family of the backbone, and the method with its variant."""
+    family = {'deit': 'vit'}.get(path.stem.split('-')[0], path.stem.split('-')[0])
+    return family, parts_of(path)[1]
+
+
+def _fast_configs() -> set[Path]:
+    """Of each combination the one that runs in least time: on ImageNet, or at 32 x 32 pixels."""
+    fast = {}
+    for path in sorted(CONFIGS, key=lambda path: 'cifar1' in path.stem):
+        fast.setdefault(combination_of(path), path)
+    for path in CONFIGS:
+        model, _, run = parts_of(path)
+        if model in ('deit-tiny', 'pvt-tiny') and run.endswith('in1k'):
+            fast[combination_of(path)] = path
+    return set(fast.values())
+
+
+FAST = _fast_configs()
 every_config = pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 every_imagenet_config = pytest.mark.parametrize('path', IMAGENET, ids=lambda path: path.stem)
+every_config_in_time = pytest.mark.parametrize(
+    'path',
+    [pytest.param(path, id=path.stem, marks=[] if path in FAST else pytest.mark.slow) for path in CONFIGS],
+)
 
 
 def build_model(cfg: Config) -> torch.nn.Module:
@@ -50,45 +140,153 @@ def build_model(cfg: Config) -> torch.nn.Module:
 
 
 def count_parameters(model: torch.nn.Module) -> int:
-    return sum(parameter.numel() for name, parameter in model.named_parameters() if 'region_head' not in name)
+    return sum(
+        parameter.numel()
+        for name, parameter in model.named_parameters()
+        if not name.startswith(('region_head.', 'mixing.'))
+    )
 
 
-def test_there_is_a_config_for_each_model_and_method():
-    models = {*PARAMETERS}
-    for method in METHODS:
-        assert {path.stem.split('_')[0] for path in IMAGENET if path.parent.name == method} == models
+@pytest.fixture(scope='module')
+def give_weights(tmp_path_factory):
+    """Writes a checkpoint of random weights to where the teacher of a config is read from."""
+    checkpoints = {}
+
+    def give(cfg):
+        teacher = cfg.model.get('teacher')
+        if teacher is None:
+            return cfg
+        parts = {key: value for key, value in teacher.items() if key != 'init_cfg'}
+        if str(parts) not in checkpoints:
+            path = tmp_path_factory.mktemp('teacher') / 'epoch_300.pth'
+            torch.save(dict(state_dict=MODELS.build(copy.deepcopy(parts)).state_dict()), path)
+            checkpoints[str(parts)] = str(path)
+        teacher.init_cfg.checkpoint = checkpoints[str(parts)]
+        return cfg
+
+    return give
 
 
-@every_config
-def test_one_training_step(path):
-    torch.manual_seed(0)
-    cfg = Config.fromfile(path)
+def flatten(value: object, name: str = '') -> dict[str, object]:
+    """Settings by their dotted names."""
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    else:
+        return {name: value}
+    return {
+        key: leaf
+        for step, inner in items
+        for key, leaf in flatten(inner, f'{name}.{step}' if name else str(step)).items()
+    }
+
+
+def differences(one: object, other: object) -> set[str]:
+    absent = object()
+    one, other = flatten(one), flatten(other)
+    return {name for name in {*one, *other} if one.get(name, absent) != other.get(name, absent)}
+
+
+def test_tables_1_and_2_have_a_config_for_each_figure():
+    expected = {
+        f'{model}_{method}_8xb128-300e_in1k'
+        for table in (TABLE_1, TABLE_2)
+        for method, models in table.items()
+        for model in models
+    }
+    assert {path.stem for path in IMAGENET if '-' not in parts_of(path)[1]} == expected
+
+
+def test_tables_6_to_9_have_a_config_for_each_figure():
+    expected = {f'{name}_8xb128-300e_in1k' for name in VARIANTS}
+    assert {path.stem for path in IMAGENET if '-' in parts_of(path)[1]} == expected
+
+
+@pytest.mark.parametrize('data', ['cifar10', 'cifar100'])
+def test_small_data_have_a_config_for_each_model_and_method(data):
+    expected = {
+        f'{model}_{method}_1xb100-200e_{data}{form}'
+        for method, forms in CIFAR.items()
+        for form, models in zip(('-224', '', '-folders'), forms, strict=True)
+        for model in models
+    }
+    assert {path.stem for path in SMALL_DATA if f'{data}' in path.stem.replace('-', '_').split('_')} == expected
+
+
+def test_the_demo_has_both_of_its_models():
+    names = {path.stem for path in CONFIGS} - {path.stem for path in [*IMAGENET, *SMALL_DATA]}
+    assert names == {
+        f'{model}_{method}_1xb32-8e_digit-scenes'
+        for model in ('pvt-mini', 'vit-mini')
+        for method in ('cutmix', 'smmix')
+    }
+
+
+def test_a_step_of_every_combination_is_fast():
+    """And slow tests take one of all others."""
+    assert len(FAST) < len(CONFIGS)
+    assert {combination_of(path) for path in FAST} == {combination_of(path) for path in CONFIGS}
+
+
+def image_size(path: Path) -> int:
+    """The smallest that model and method take, among sizes that are like their own."""
+    model, method, run = parts_of(path)
+    if model == 'swin-tiny':
+        return 224
+    if 'cifar' in run and not run.endswith('-224'):
+        return 32
+    # A grid of seven cells has to fit; TokenMix needs more than 14 patches.
+    return {'attentivemix': 112, 'tokenmix': 128}.get(method, 64)
+
+
+@every_config_in_time
+def test_one_training_step(path, give_weights, enter_run):
+    enter_run(seed=0, iteration=0)
+    cfg = give_weights(load(path))
+    # No block may be dropped for both images, or it gets no gradient.
+    if 'drop_path_rate' in cfg.model.backbone:
+        cfg.model.backbone.drop_path_rate = 0.0
+    if 'layer_scale_init_value' in cfg.model.backbone:
+        # As published, the first gradients behind it are lost beside AdamW's eps.
+        cfg.model.backbone.layer_scale_init_value = 0.1
     model = build_model(cfg).train()
+    if 'teacher' in cfg.model:
+        model.init_weights()
     cfg.optim_wrapper.type = 'OptimWrapper'
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    before = [parameter.detach().clone() for parameter in model.parameters()]
-    classes = cfg.model.head.num_classes
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    before = {name: parameter.detach().clone() for name, parameter in trained.items()}
+    classes, size = cfg.model.head.num_classes, image_size(path)
     data = dict(
-        inputs=torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8),
+        inputs=torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8),
         data_samples=[DataSample().set_gt_label(label) for label in (1, classes - 1)],
     )
-    reported = set()
-    # Both methods of the list come up within a few steps.
-    for _ in range(4):
-        reported |= set(model.train_step(data, wrapper))
-    assert reported >= {'loss', 'loss_cls'}
-    if path.parent.name == 'smmix':
-        assert reported == {'loss', 'loss_cls', 'loss_fine', 'loss_con'}
-    for (name, parameter), old in zip(model.named_parameters(), before, strict=True):
+    # One step of each method in the list; at full size, which takes long, Mixup's is left to CutMix's config.
+    reported = {}
+    for index, augment in enumerate(cfg.model.train_cfg.augments or [dict(type='Unmixed')]):
+        if size == 224 and augment['type'].endswith('Mixup') and path.parent.name != 'cutmix':
+            continue
+        model.mixing.probs = [float(index == other) for other in range(len(model.mixing.methods))]
+        reported[augment['type'].split('.')[-1]] = model.train_step(data, wrapper)
+    for logs in reported.values():
+        assert {'loss', 'loss_cls'} <= set(logs)
+        assert all(value.isfinite() for value in logs.values())
+    if 'SMMix' in reported:
+        loss = cfg.model.train_cfg.augments[1].loss
+        assert ('loss_fine' in reported['SMMix']) == (loss.fine_weight > 0)
+        assert ('loss_con' in reported['SMMix']) == (loss.con_weight > 0)
+    for name, parameter in trained.items():
         assert parameter.isfinite().all(), name
-        assert not parameter.equal(old), f'{name} was not trained'
+        # A constant on all scores of a head, which its softmax does not see.
+        if name.endswith('proj_l.bias'):
+            continue
+        assert not parameter.equal(before[name]), f'{name} was not trained'
+    if model.teacher is not None:
+        assert not any(name.startswith('teacher') for name in model.state_dict())
 
 
-@every_imagenet_config
-def test_parameters_and_their_decay(path):
-    """Published: no decay on one-dimensional parameters and class token; DeiT none on position embeddings either."""
-    cfg = Config.fromfile(path)
-    model = build_model(cfg)
+def decay_by_parameter(model: torch.nn.Module, cfg: Config) -> dict[str, float]:
     cfg.optim_wrapper.type = 'OptimWrapper'
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     decay = {
@@ -96,62 +294,202 @@ def test_parameters_and_their_decay(path):
         for group in wrapper.optimizer.param_groups
         for parameter in group['params']
     }
-    is_deit = path.stem.startswith('deit')
-    for name, parameter in model.named_parameters():
-        exempt = parameter.ndim == 1 or 'cls_token' in name or (is_deit and 'pos_embed' in name)
-        assert decay.pop(id(parameter)) == (0.0 if exempt else 0.05), name
-    assert not decay
-    assert count_parameters(model) == PARAMETERS[path.stem.split('_')[0]]
+    return {name: decay[id(parameter)] for name, parameter in model.named_parameters()}
+
+
+# The other methods of a model have the same optimiser, see test_methods_differ_in_nothing_else.
+@pytest.mark.parametrize(
+    'path',
+    [path for path in CONFIGS if path.parent.name == 'cutmix' and '-folders' not in path.stem],
+    ids=lambda path: path.stem,
+)
+def test_parameters_and_their_decay(path):
+    """No decay on one-dimensional parameters and class token; DeiT none on position embeddings, Swin none on bias."""
+    cfg = load(path)
+    model = build_model(cfg)
+    decay = decay_by_parameter(model, cfg)
+    name = parts_of(path)[0]
+    free = {
+        'deit': ['cls_token', 'pos_embed'],
+        'vit': ['cls_token', 'pos_embed'],
+        'swin': ['relative_position_bias_table'],
+    }.get(name.split('-')[0], ['cls_token'])
+    for key, parameter in model.named_parameters():
+        exempt = parameter.ndim == 1 or any(part in key for part in free)
+        assert decay[key] == (0.0 if exempt else 0.05), key
+    if path in IMAGENET:
+        assert count_parameters(model) == PARAMETERS[name]
 
 
 @every_imagenet_config
 def test_recipe(path):
     """The values of the published recipe, read off the merged config."""
-    cfg = Config.fromfile(path)
-    large = path.stem.split('_')[0] in ('pvt-medium', 'pvt-large')
+    cfg = load(path)
+    name, method, _ = parts_of(path)
+    authors = name in DEIT and method in ('transmix', 'tokenmix')
+    deit_s_transmix = (name, method) == ('deit-small', 'transmix')
     assert cfg.train_dataloader.batch_size * 8 == 1024 == cfg.auto_scale_lr.base_batch_size
+    assert cfg.train_dataloader.sampler.type == 'DefaultSampler'
     assert cfg.train_cfg.max_epochs == 300
     optimizer = cfg.optim_wrapper.optimizer
-    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 1e-3, 0.05)
+    assert (optimizer.type, optimizer.lr) == ('AdamW', 1e-3)
+    assert optimizer.weight_decay == (0.03 if deit_s_transmix else 0.05)
     assert (optimizer.betas, optimizer.eps) == ((0.9, 0.999), 1e-8)
-    assert cfg.optim_wrapper.clip_grad == (dict(max_norm=1.0) if large else None)
-    assert cfg.model.backbone.drop_path_rate == (0.3 if large else 0.1)
+    assert cfg.optim_wrapper.clip_grad == (dict(max_norm=CLIP[name]) if name in CLIP else None)
+    warm_up, cosine = cfg.param_scheduler
+    assert warm_up.end == cosine.begin == (20 if name == 'swin-tiny' or deit_s_transmix else 5)
+    assert (cosine.end, cosine.eta_min) == (300, 1e-5)
+    assert cfg.model.backbone.drop_path_rate == DROP_PATH.get(name, 0.1)
+    assert cfg.model.backbone.get('layer_scale_init_value') == (1e-5 if name in CAIT else None)
     assert cfg.model.head.loss.label_smooth_val == 0.1
-    assert cfg.model.train_cfg.probs == [0.5, 0.5]
-    assert cfg.model.train_cfg.augments[0] == dict(type='mmpretrain.Mixup', alpha=0.8)
-    assert [t.erase_prob for t in cfg.train_pipeline if t.type.endswith('RandomErasing')] == [0.0]
+    erasing = 0.25 if authors or name == 'swin-tiny' else 0.0
+    for pipeline in (cfg.train_pipeline, cfg.train_dataloader.dataset.pipeline):
+        assert [transform.erase_prob for transform in pipeline if transform.type.endswith('RandomErasing')] == [erasing]
+
+
+@every_config
+def test_mixing(path):
+    """CutMix and what replaces it in half of the steps, Mixup in the others; the benchmark's methods by themselves."""
+    cfg = load(path)
+    assert cfg.model.train_cfg == cfg.mixing
+    assert cfg.mixing.same_on_all_ranks
+    if path.parent.name in TABLE_1:
+        assert cfg.mixing.probs == [0.5, 0.5]
+        mixup, method = cfg.mixing.augments
+        assert mixup == dict(type='mmpretrain.Mixup', alpha=0.8)
+    elif path.parent.name == 'unmixed':
+        assert (cfg.mixing.augments, cfg.mixing.probs) == ([], None)
+        return
+    else:
+        assert cfg.mixing.probs == [1.0]
+        (method,) = cfg.mixing.augments
+    assert method.type.split('.')[-1].lower() == path.parent.name
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'configs/_base_/methods').glob('*.py')), ids=lambda path: path.stem)
+def test_a_method_writes_out_all_its_settings(path):
+    cfg = Config.fromfile(path)
+    assert set(cfg) <= {'mixing', 'criterion'}
+    assert set(cfg.mixing) == {'augments', 'probs', 'same_on_all_ranks'}
+    for augment in cfg.mixing.augments:
+        kind = BATCH_AUGMENTS.get(augment.type)
+        if not augment.type.startswith('smmix_mm.'):
+            continue
+        for name, parameter in inspect.signature(kind).parameters.items():
+            # A part's default is to be found in its own class.
+            settings, defaults = augment[name], parameter.default
+            if isinstance(settings, dict):
+                part = inspect.signature(MODELS.get(settings.type)).parameters
+                settings = {key: value for key, value in settings.items() if key != 'type'}
+                defaults = {key: value.default for key, value in part.items() if value.default is not inspect._empty}
+            assert settings == defaults, name
 
 
 def test_methods_differ_in_nothing_else():
+    """From CutMix of the same model and data a config differs in what the method needs and its authors' recipe says."""
     for path in CONFIGS:
-        if path.parent.name != 'smmix':
+        model, method, run = parts_of(path)
+        baseline = path.parents[1] / 'cutmix' / f'{model}_cutmix_{run}.py'
+        differ = {
+            name
+            for name in differences(load(path).to_dict(), load(baseline).to_dict())
+            if not name.startswith(('mixing.', 'model.train_cfg.'))
+        }
+        asks_teacher = {name for name in differ if name.startswith(('teacher.', 'model.teacher.'))}
+        has_teacher = method in ('tokenmix', 'attentivemix') or 'by-deit' in method or method == 'smmix-tokenmix-labels'
+        assert bool(asks_teacher) == has_teacher, path.stem
+        expected = set()
+        if method == 'tokenmix':
+            expected |= {'criterion.use_sigmoid', 'model.head.loss.use_sigmoid', 'model.head.loss.loss_weight'}
+        if model in DEIT and run.endswith('in1k') and method in ('transmix', 'tokenmix'):
+            expected |= {f'{name}.4.erase_prob' for name in ('train_pipeline', 'train_dataloader.dataset.pipeline')}
+        if (model, method, path in IMAGENET) == ('deit-small', 'transmix', True):
+            expected |= {'optim_wrapper.optimizer.weight_decay', 'param_scheduler.0.end', 'param_scheduler.1.begin'}
+        assert differ - asks_teacher == expected, path.stem
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_variants_differ_from_smmix_in_what_they_are_about(name):
+    model = name.split('_')[0]
+    settings = {}
+    for stem in (name, f'{model}_smmix'):
+        mixing = load(ROOT / f'configs/smmix/{stem}_8xb128-300e_in1k.py').mixing.to_dict()
+        settings[stem] = flatten(mixing.pop('augments')[1]), mixing
+    (variant, rest), (stock, stock_rest) = settings.values()
+    assert rest == stock_rest
+    assert {key: value for key, value in variant.items() if value != stock[key]} == VARIANTS[name]
+
+
+@pytest.mark.parametrize(
+    'path', [path for path in CONFIGS if 'teacher' in _read(path).model], ids=lambda path: path.stem
+)
+def test_a_teacher_is_a_run_of_ours(path):
+    """It is read from where its config leaves it, and built as that config builds it."""
+    cfg = load(path)
+    teacher = cfg.model.teacher
+    checkpoint = Path(teacher.init_cfg.checkpoint)
+    (source,) = [other for other in CONFIGS if other.stem == checkpoint.parent.name]
+    trained = load(source)
+    assert source.parent.name == 'cutmix'
+    assert checkpoint == Path('work_dirs', source.stem, f'epoch_{trained.train_cfg.max_epochs}.pth')
+    assert teacher.type == 'mmpretrain.ImageClassifier'
+    states = [
+        {key: value.shape for key, value in MODELS.build(parts).state_dict().items()}
+        for parts in (
+            {key: value for key, value in teacher.items() if key != 'init_cfg'},
+            {key: value for key, value in trained.model.items() if key not in ('train_cfg', 'published_init')}
+            | dict(type='mmpretrain.ImageClassifier'),
+        )
+    ]
+    assert states[0] == states[1]
+    assert teacher.head.num_classes == cfg.model.head.num_classes
+
+
+def test_tokenmix_masks_have_the_published_part_of_tokens():
+    """On CIFAR's 32 x 32 pixels too; and binary cross-entropy as a mean over batch and classes."""
+    for path in CONFIGS:
+        if path.parent.name != 'tokenmix':
             continue
-        smmix = Config.fromfile(path).to_dict()
-        cutmix = Config.fromfile(str(path).replace('smmix', 'cutmix').replace('cutmix_mm', 'smmix_mm')).to_dict()
-        for cfg in (smmix, cutmix):
-            assert cfg['model'].pop('train_cfg') == cfg['mixing']
-        assert smmix.pop('mixing') != cutmix.pop('mixing')
-        assert smmix == cutmix
+        cfg = load(path)
+        method = BATCH_AUGMENTS.build(cfg.mixing.augments[1])
+        size = 32 if parts_of(path)[0] in SMALL else 224
+        grid = method.grid((size, size))
+        assert grid == ((8, 8) if size == 32 else (14, 14))
+        assert method.count(grid) / (grid[0] * grid[1]) == pytest.approx(112 / 196, abs=0.01)
+        classes = cfg.model.head.num_classes
+        loss = MODELS.build(cfg.model.head.loss)
+        logits, labels = torch.randn(3, classes), torch.rand(3, classes)
+        expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, 0.9 * labels + 0.1 / classes)
+        torch.testing.assert_close(loss(logits, labels, avg_factor=3), expected)
+
+
+def learning_rates(cfg: Config, epochs: int, epoch_length: int = 4) -> list[float]:
+    """At the start of each epoch."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=cfg.optim_wrapper.optimizer.lr)
+    schedulers = []
+    for scheduler in cfg.param_scheduler:
+        kind = PARAM_SCHEDULERS.get(scheduler.pop('type'))
+        by_iteration = scheduler.pop('convert_to_iter_based', False)
+        build = functools.partial(kind.build_iter_from_epoch, epoch_length=epoch_length) if by_iteration else kind
+        schedulers.append((build(optimizer=optimizer, **scheduler), by_iteration))
+    rates = []
+    for _ in range(epochs):
+        rates.append(optimizer.param_groups[0]['lr'])
+        for _ in range(epoch_length):
+            optimizer.step()
+            for scheduler, by_iteration in schedulers:
+                if by_iteration:
+                    scheduler.step()
+        for scheduler, by_iteration in schedulers:
+            if not by_iteration:
+                scheduler.step()
+    return rates
 
 
 def test_learning_rate_follows_the_released_schedule():
     """After the warm-up within a few per cent of timm's schedule, stepped once per epoch and one epoch late."""
-    cfg = Config.fromfile(IMAGENET[0])
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.SGD([parameter], lr=1e-3)
-    epoch_length = 4
-    warm_up, cosine = cfg.param_scheduler
-    warm_up_class = PARAM_SCHEDULERS.get(warm_up.pop('type'))
-    assert warm_up.pop('convert_to_iter_based')
-    warm_up = warm_up_class.build_iter_from_epoch(optimizer=optimizer, epoch_length=epoch_length, **warm_up)
-    cosine = PARAM_SCHEDULERS.build(cosine, default_args=dict(optimizer=optimizer))
-    rates = []
-    for _ in range(300):
-        rates.append(optimizer.param_groups[0]['lr'])
-        for _ in range(epoch_length):
-            optimizer.step()
-            warm_up.step()
-        cosine.step()
+    rates = learning_rates(load(ROOT / 'configs/smmix/deit-small_smmix_8xb128-300e_in1k.py'), 300)
     assert rates[0] == pytest.approx(1e-6)
     assert max(rates) == pytest.approx(1e-3)
     for epoch in range(6, 300):
@@ -159,14 +497,118 @@ def test_learning_rate_follows_the_released_schedule():
         assert rates[epoch] == pytest.approx(released, rel=0.05), epoch
 
 
+@pytest.mark.parametrize('path', SMALL_DATA, ids=lambda path: path.stem)
+def test_recipe_of_small_data(path):
+    """OpenMixup's benchmark on CIFAR-100."""
+    cfg = load(path)
+    name, _, run = parts_of(path)
+    assert (cfg.train_dataloader.batch_size, cfg.auto_scale_lr.base_batch_size) == (100, 100)
+    assert cfg.train_cfg.max_epochs == 200
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.weight_decay) == ('AdamW', 0.05)
+    assert optimizer.lr == (5e-4 if name == 'swin-tiny' else 1e-3)
+    assert cfg.optim_wrapper.clip_grad == dict(max_norm=5.0)
+    classes = 100 if 'cifar100' in run else 10
+    assert cfg.model.head.num_classes == cfg.model.head.loss.num_classes == cfg.data_preprocessor.num_classes == classes
+    assert ('cifar100' if classes == 100 else 'cifar10') in cfg.train_dataloader.dataset.data_root.lower()
+
+
+def test_learning_rate_on_small_data():
+    rates = learning_rates(load(ROOT / 'configs/smmix/vit-cifar_smmix_1xb100-200e_cifar10.py'), 200)
+    assert rates[0] == pytest.approx(1e-6)
+    assert rates.index(max(rates)) == 20
+    assert rates[20] == pytest.approx(1e-3)
+    assert rates[110] == pytest.approx((1e-3 + 1e-5) / 2, rel=0.01)
+    assert rates[-1] < 2e-5
+
+
 @pytest.mark.parametrize('pipeline', ['train_pipeline', 'test_pipeline'])
-def test_imagenet_pipeline_gives_a_224_picture(pipeline, tmp_path):
+@pytest.mark.parametrize('model', ['deit-small', 'swin-tiny'])
+def test_imagenet_pipeline_gives_a_224_picture(model, pipeline, tmp_path):
     path = str(tmp_path / 'image.jpg')
     cv2.imwrite(path, np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8))
-    packed = Compose(Config.fromfile(IMAGENET[0])[pipeline])(dict(img_path=path, gt_label=3))
+    cfg = load(ROOT / f'configs/smmix/{model}_smmix_8xb128-300e_in1k.py')
+    packed = Compose(cfg[pipeline])(dict(img_path=path, gt_label=3))
     assert packed['inputs'].shape == (3, 224, 224)
     assert packed['inputs'].dtype == torch.uint8
     assert packed['data_samples'].gt_label.item() == 3
+
+
+@pytest.fixture
+def cifar(tmp_path, monkeypatch):
+    """Two classes of CIFAR-10, both as it is released and as image folders: ``root, images (N, 32, 32, 3), labels``."""
+    images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    labels = [0, 1, 0, 1, 1, 0]
+    batches = tmp_path / 'released' / 'cifar-10-batches-py'
+    batches.mkdir(parents=True)
+    content = dict(data=images.transpose(0, 3, 1, 2).reshape(len(images), -1), labels=labels)
+    for name in (*(f'data_batch_{number}' for number in range(1, 6)), 'test_batch'):
+        (batches / name).write_bytes(pickle.dumps(content))
+    monkeypatch.setattr(DATASETS.get('CIFAR10'), '_check_integrity', lambda dataset: True)
+    for split in ('train', 'test'):
+        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+            folder = tmp_path / 'folders' / split / ('airplane', 'automobile')[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / f'{index}.png'), image[..., ::-1])
+    monkeypatch.setenv('DATA_ROOT', str(tmp_path / 'folders'))
+    return tmp_path / 'released', images, labels
+
+
+def test_both_forms_of_cifar_give_the_same_pictures(cifar):
+    root, images, labels = cifar
+    found = []
+    for form in ('', '-folders'):
+        cfg = Config.fromfile(ROOT / f'configs/smmix/vit-cifar_smmix_1xb100-200e_cifar10{form}.py')
+        if not form:
+            cfg.test_dataloader.dataset.update(data_root=str(root), download=False)
+        dataset = DATASETS.build(cfg.test_dataloader.dataset)
+        preprocess = MODELS.build(dict(cfg.data_preprocessor, type='mmpretrain.ClsDataPreprocessor'))
+        samples = [dataset[index] for index in range(len(dataset))]
+        packed = preprocess(
+            dict(
+                inputs=[sample['inputs'] for sample in samples],
+                data_samples=[sample['data_samples'] for sample in samples],
+            )
+        )
+        order = sorted(range(len(samples)), key=lambda index: packed['inputs'][index].sum().item())
+        found.append([(packed['inputs'][index], packed['data_samples'][index].gt_label.item()) for index in order])
+    mean, std = np.array(cfg.data_preprocessor.mean), np.array(cfg.data_preprocessor.std)
+    expected = sorted((((image - mean) / std).transpose(2, 0, 1) for image in images), key=lambda image: image.sum())
+    for (released, label), (from_folder, label_of_folder), image in zip(*found, expected, strict=True):
+        assert label == label_of_folder
+        assert released.equal(from_folder)
+        np.testing.assert_allclose(released.numpy(), image, rtol=1e-4, atol=1e-4)
+    assert sorted(labels) == sorted(label for _, label in found[0])
+
+
+@pytest.mark.parametrize(
+    ('model', 'form'),
+    [*((model, '-224') for model in LARGE), *((model, form) for model in SMALL for form in ('', '-folders'))],
+)
+def test_pictures_of_cifar_are_of_the_size_the_model_is_for(model, form, cifar):
+    cfg = Config.fromfile(ROOT / f'configs/smmix/{model}_smmix_1xb100-200e_cifar10{form}.py')
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        if form != '-folders':
+            loader.dataset.update(data_root=str(cifar[0]), download=False)
+        inputs = DATASETS.build(loader.dataset)[0]['inputs']
+        assert inputs.dtype == torch.uint8
+        assert inputs.shape == (3, *(2 * [cfg.model.backbone.img_size]))
+    check_data_layout(cfg, ('train_dataloader', 'val_dataloader'))
+
+
+@pytest.mark.parametrize('data', ['cifar10', 'cifar100'])
+def test_folders_lie_where_the_environment_says(data, monkeypatch):
+    path = ROOT / f'configs/smmix/vit-cifar_smmix_1xb100-200e_{data}-folders.py'
+    monkeypatch.delenv('DATA_ROOT', raising=False)
+    loaders = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+    cfg = Config.fromfile(path)
+    assert {cfg[loader].dataset.data_root for loader in loaders} == {f'data/{data}_folders'}
+    with pytest.raises(FileNotFoundError, match=f'data/{data}_folders/train'):
+        check_data_layout(cfg, loaders)
+    monkeypatch.setenv('DATA_ROOT', '/elsewhere/with.dots')
+    cfg = Config.fromfile(path)
+    assert {cfg[loader].dataset.data_root for loader in loaders} == {'/elsewhere/with.dots'}
+    assert [cfg[loader].dataset.data_prefix for loader in loaders] == ['train', 'test', 'test']
 
 
 def test_metafiles_list_every_published_config():
@@ -186,12 +628,47 @@ def test_metafiles_list_every_published_config():
             assert model['Name'] == path.stem
             assert model['In Collection'] in collections
             assert f'({path.name})' in (path.parent / 'README.md').read_text()
-            cfg = Config.fromfile(path)
+            cfg = load(path)
             init_default_scope(cfg.default_scope)
-            # Those that differ in their first weights or their schedule alone are built once.
+            # Those that differ in how they are trained alone are built once.
+            for setting in ('train_cfg', 'teacher'):
+                if path in CONFIGS:
+                    cfg.model.pop(setting, None)
             cfg.model.backbone.pop('init_cfg', None)
+            cfg.model.backbone.pop('drop_path_rate', None)
+            if path in CONFIGS:
+                cfg.model.head.loss = dict(type='mmpretrain.CrossEntropyLoss')
             if (key := str(cfg.model)) not in counts:
                 counts[key] = count_parameters(build_model(cfg))
             assert model['Metadata']['Parameters'] == counts[key], model['Name']
     assert len(listed) == len(set(listed))
     assert set(PUBLISHED) <= set(listed) <= set(ALL_CONFIGS)
+
+
+def test_overview_shows_configs_as_they_are():
+    text = (ROOT / 'configs/README.md').read_text()
+    files = [path.read_text() for path in CONFIGS]
+    examples = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    assert examples
+    for example in examples:
+        assert any(file.endswith(example) for file in files), example
+    targets = re.findall(r'\]\((?!https?://)([^)#]+)', text)
+    assert {f'{path.parent.name}/README.md' for path in ALL_CONFIGS} <= set(targets)
+    assert all((ROOT / 'configs' / target).exists() for target in targets)
+    smmix = ROOT / 'configs/smmix/deit-small_smmix_8xb128-300e_in1k.py'
+    (options,) = re.findall(r'--cfg-options (model.train_cfg.*)=', text)
+    assert options in {f'model.train_cfg.{name}' for name in flatten(load(smmix).mixing.to_dict())}
+
+
+def test_metafiles_have_the_published_figures():
+    """The same as the tables of the READMEs."""
+    for method in METHODS:
+        readme = (ROOT / f'configs/{method}/README.md').read_text()
+        rows = [line for line in readme.splitlines() if line.startswith('| ')]
+        models = yaml.safe_load((ROOT / f'configs/{method}/metafile.yml').read_text())['Models']
+        for model in models:
+            (row,) = [row for row in rows if f'({Path(model["Config"]).name})' in row]
+            for result in model.get('Results', []):
+                assert f'| {result["Metrics"]["Top 1 Accuracy"]} |' in row, model['Name']
+            if model['Name'].endswith('in1k'):
+                assert ('Results' in model) == ('half-motivation' not in model['Name'])

@@ -113,6 +113,18 @@ def test_missing_data_is_named_before_anything_is_built(tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+def test_missing_teacher_is_named_before_anything_is_built(tmp_path):
+    config = 'configs/tokenmix/deit-tiny_tokenmix_8xb128-300e_in1k.py'
+    done = run('train.py', config, '--work-dir', tmp_path / 'run', check=False)
+    assert done.returncode != 0
+    assert (
+        'model.teacher.init_cfg.checkpoint is work_dirs/deit-small_cutmix_8xb128-300e_in1k/epoch_300.pth, but there is '
+        'no such file. Pretrain first (python tools/train.py configs/cutmix/deit-small_cutmix_8xb128-300e_in1k.py), or '
+        'name another: --cfg-options model.teacher.init_cfg.checkpoint=PATH'
+    ) in done.stderr
+    assert not (tmp_path / 'run').exists()
+
+
 def test_imagenet_config_trains_on_imagenet_layout(tmp_path):
     """DeiT-T on real JPEG files, in the layout with lists."""
     rng = np.random.default_rng(0)

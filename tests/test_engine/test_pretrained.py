@@ -17,7 +17,7 @@ from mmengine.model import BaseModule, PretrainedInit
 from mmengine.runner import save_checkpoint
 from unsafe_pickle import TouchOnLoad
 
-from smmix_mm.engine import load_backbone
+from smmix_mm.engine import load_backbone, load_classifier
 from smmix_mm.engine.pretrained import find_backbone
 from smmix_mm.models import PVT
 
@@ -114,6 +114,36 @@ def test_training_checkpoints_of_ours_load_whole(tmp_path, log, make_classifier,
         f'{path}: loaded {count} of {total} tensors into PVT from backbone.*; left out: {left_out}{heads}; '
         f'shapes fitted: {fitted}'
     ]
+
+
+def test_the_copy_that_automix_keeps_is_not_taken_for_the_backbone(tmp_path, log, make_classifier, make_backbone):
+    path = tmp_path / 'epoch_3.pth'
+    model = make_classifier('pvt', augments=[dict(type='smmix_mm.AutoMix')])
+    state = save_training(path, model)
+    # So that the wrong one would be noticed.
+    assert not state['mixing.methods.0.momentum_model.module.backbone.cls_token'].equal(state['backbone.cls_token'])
+    backbone = make_backbone('pvt')
+    log.clear()
+    load_backbone(backbone, path)
+    check_loaded(backbone, {name.removeprefix('backbone.'): value for name, value in state.items()})
+    assert len(log) == 1
+    assert 'left out: head.*, mixing.*; shapes fitted: none' in log[0]
+
+
+@pytest.mark.parametrize('prefix', [None, 'model'])
+def test_a_classifier_is_loaded_whole_without_what_only_training_uses(tmp_path, log, make_classifier, prefix):
+    path = tmp_path / 'epoch_3.pth'
+    augments = [dict(type='smmix_mm.AutoMix'), dict(type='smmix_mm.SMMix')]
+    state = save_training(path, make_classifier('pvt', augments=augments))
+    if prefix:
+        torch.save({**{f'model.{name}': value for name, value in state.items()}, 'other': torch.ones(1)}, path)
+    stock = make_classifier('pvt', type='mmpretrain.ImageClassifier')
+    log.clear()
+    load_classifier(stock, path, prefix)
+    assert all(value.equal(state[name]) for name, value in stock.state_dict().items())
+    assert re.search(rf'loaded {len(stock.state_dict())} of \d+ tensors into ImageClassifier', log[0])
+    with pytest.raises(ValueError, match=r'has no names below prefix=.nothing.'):
+        load_classifier(stock, path, 'nothing')
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ from smmix_mm.structures import MixedBatch
 MIXUP = dict(type='mmpretrain.Mixup', alpha=0.8)
 CUTMIX = dict(type='mmpretrain.CutMix', alpha=1.0)
 LABELS = [0, 3, 1, 4, 2]
-FAMILIES = pytest.mark.parametrize('family', ['vit', 'pvt'])
+# The references of cait's and swin's attention are those of test_adapters.py.
+EXPLICIT_ATTENTION = pytest.mark.parametrize('family', ['vit', 'pvt'])
+FAMILIES = pytest.mark.parametrize('family', ['vit', 'pvt', 'cait', 'swin'])
 
 
 def smmix(**settings):
@@ -256,7 +258,7 @@ def test_every_parameter_has_a_gradient_in_an_smmix_step(make_classifier, make_s
     assert all(value is not None and value.abs().max() > 0 for value in found.values())
 
 
-@FAMILIES
+@EXPLICIT_ATTENTION
 def test_motivation_is_the_evaluated_model(make_classifier, family):
     """Without dropout and stochastic depth, though the model is in training mode; without a graph."""
     model = make_classifier(family, backbone=dict(drop_rate=0.5, drop_path_rate=0.5)).train()
@@ -291,7 +293,8 @@ def test_motivation_leaves_modes_and_random_states_alone(make_classifier, family
     model = make_classifier(family, backbone=dict(drop_rate=0.5)).train()
     next(module for module in model.modules() if isinstance(module, nn.Dropout)).eval()
     model.head.eval()
-    (model.backbone.layers[0] if family == 'vit' else model.backbone.block1).eval()
+    first = dict(vit='layers', pvt='block1', cait='blocks', swin='stages')[family]
+    getattr(model.backbone, first)[0].eval()
     before = modes(model), random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     assert 0 < sum(before[0].values()) < len(before[0])
 
@@ -391,12 +394,29 @@ class ForbidSynchronisation(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(
-    'augment', [smmix(), smmix(placement='cutmix', region_rule='ratio'), smmix(region_head='shared'), MIXUP, CUTMIX]
+    'augment',
+    [
+        smmix(),
+        smmix(placement='cutmix', region_rule='ratio'),
+        smmix(region_head='shared'),
+        smmix(motivation_scale=0.5, motivated_by='teacher'),
+        smmix(label_reconstruction='transmix'),
+        smmix(label_reconstruction='tokenmix'),
+        MIXUP,
+        CUTMIX,
+        dict(type='smmix_mm.TransMix'),
+        dict(type='smmix_mm.TokenMix', patch_size=8, extra_tokens=2),
+        dict(type='smmix_mm.AttentiveMix', grid_size=4),
+        dict(type='smmix_mm.SaliencyMix'),
+        dict(type='smmix_mm.FMix'),
+        dict(type='smmix_mm.AutoMix'),
+    ],
 )
 @FAMILIES
 def test_a_step_never_waits_for_the_device(make_classifier, make_samples, family, augment):
     """No value of a tensor is read on the host, neither forward nor backward."""
-    model = make_classifier(family, augments=augment).train()
+    teacher = make_classifier('vit', type='mmpretrain.ImageClassifier')
+    model = make_classifier(family, augments=augment, teacher=teacher).train()
     images, samples = torch.randn(3, 3, 32, 32), make_samples(LABELS[:3])
     with ForbidSynchronisation():
         sum(model.loss(images, samples).values()).backward()
@@ -641,7 +661,7 @@ def test_a_copy_checks_labels_by_itself(make_classifier):
     model.data_preprocessor(batch_with([0, 4]), True)
 
 
-@FAMILIES
+@pytest.mark.parametrize('family', ['vit', 'pvt', 'cait'])
 def test_a_grid_of_one_token_is_an_error_on_the_first_batch(make_classifier, make_samples, pvt_arch, family):
     backbone = dict(arch=pvt_arch | dict(sr_ratios=[1, 1, 1, 1])) if family == 'pvt' else {}
     model = make_classifier(family, img_size=(8, 8), backbone=backbone, augments=smmix()).train()

@@ -251,6 +251,17 @@ def test_a_motivation_at_a_lower_resolution(make_classifier, family, size, scale
     torch.testing.assert_close(told.attention, expected)
 
 
+def test_a_backbone_that_cannot_run_at_the_lower_resolution_is_named(make_classifier, make_samples):
+    model = make_classifier('swin', augments=[dict(type='smmix_mm.SMMix', motivation_scale=0.5)]).train()
+    words = r'window_size=4 of SwinTransformer needs at least 4 tokens .* images of 16 x 16 pixels give 2 x 2'
+    with pytest.raises(ValueError, match=words):
+        model.loss(torch.randn(2, 3, 32, 32), make_samples([0, 1]))
+    # Where it can, it does: several windows become one.
+    large = make_classifier('swin', (64, 64), augments=[dict(type='smmix_mm.SMMix', motivation_scale=0.5)]).train()
+    sum(large.loss(torch.randn(2, 3, 64, 64), make_samples([0, 1])).values()).backward()
+    assert large.motivate(torch.randn(2, 3, 64, 64), scale=0.5).attention.shape == (2, 8, 8)
+
+
 @pytest.mark.parametrize('family', ['vit', 'pvt'])
 def test_gradients_at_the_images_and_nowhere_else(make_classifier, family):
     model = make_classifier(family).train()

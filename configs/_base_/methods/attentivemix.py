@@ -1,0 +1,8 @@
+# AttentiveMix by itself in every step, as OpenMixup's benchmark runs it (arXiv 2209.04851), whose figures the SMMix
+# paper cites; no probability is stated in the papers. It needs a teacher, see ../teachers. That is a transformer here,
+# which tells its strongest cells by attention; by='activation' is the published form, made for a ResNet.
+mixing = dict(
+    augments=[dict(type='smmix_mm.AttentiveMix', cells=None, alpha=2.0, grid_size=7, by='attention')],
+    probs=[1.0],
+    same_on_all_ranks=True,
+)

@@ -1,0 +1,19 @@
+# PuzzleMix by itself in every step, as OpenMixup's benchmark runs it (arXiv 2209.04851), whose figures the SMMix paper
+# cites; no probability is stated in the papers. It needs the package gco-wrapper.
+mixing = dict(
+    augments=[
+        dict(
+            type='smmix_mm.PuzzleMix',
+            alpha=2.0,
+            transport=False,
+            block_powers=(1, 3),
+            num_labels=3,
+            beta=1.2,
+            gamma=0.5,
+            eta=0.2,
+            transport_weight=0.8,
+        ),
+    ],
+    probs=[1.0],
+    same_on_all_ranks=True,
+)

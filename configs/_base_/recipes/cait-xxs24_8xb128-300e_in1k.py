@@ -1,0 +1,10 @@
+# CaiT-XXS-24 on ImageNet-1k, all but the mixing: the released SMMix code's recipe, with CaiT's own drop path and layer
+# scale, since the released scripts do not show this model.
+_base_ = [
+    '../models/cait-xxs24.py',
+    '../datasets/imagenet_bs128_224.py',
+    '../schedules/imagenet_bs1024_adamw_300e.py',
+    '../default_runtime.py',
+]
+# The gammas of its layer scale are one-dimensional, and so without decay. Position embeddings decay, as in the released
+# SMMix code for all models but DeiT; CaiT's own code keeps them from it.

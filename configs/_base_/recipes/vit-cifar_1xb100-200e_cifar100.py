@@ -1,0 +1,12 @@
+# A small ViT on CIFAR-100, 32 x 32 pixels, all but the mixing: the schedule of OpenMixup's DeiT-S.
+_base_ = [
+    '../models/vit-cifar.py',
+    '../datasets/cifar100_bs100_32.py',
+    '../schedules/cifar_bs100_adamw_200e.py',
+    '../default_runtime.py',
+]
+
+model = dict(head=dict(num_classes=100, loss=dict(num_classes=100)))
+
+# As DeiT's: no decay on position embeddings.
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'.pos_embed': dict(decay_mult=0.0)}))

@@ -1,0 +1,7 @@
+_base_ = [
+    '../_base_/recipes/deit-small_8xb128-300e_in1k.py',
+    '../_base_/methods/attentivemix.py',
+    '../_base_/teachers/deit-small_in1k.py',
+]
+
+model = dict(train_cfg=_base_.mixing, teacher=_base_.teacher)

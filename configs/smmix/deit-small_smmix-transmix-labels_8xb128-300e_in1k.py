@@ -1,0 +1,7 @@
+# SMMix with TransMix's label reconstruction on top, in Table 6 of the paper.
+_base_ = ['../_base_/recipes/deit-small_8xb128-300e_in1k.py', '../_base_/methods/smmix.py']
+
+mixing = _base_.mixing
+mixing['augments'][1]['label_reconstruction'] = 'transmix'
+
+model = dict(train_cfg=mixing)

@@ -1,0 +1,11 @@
+_base_ = [
+    '../_base_/recipes/deit-base_erasing_8xb128-300e_in1k.py',
+    '../_base_/methods/tokenmix.py',
+    '../_base_/teachers/deit-small_in1k.py',
+]
+
+model = dict(
+    train_cfg=_base_.mixing,
+    teacher=_base_.teacher,
+    head=dict(loss=dict(loss_weight=1 / _base_.model.head.num_classes, **_base_.criterion)),
+)
