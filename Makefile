@@ -27,8 +27,9 @@ format: $(READY)  ## Formats the code and mends what can be mended
 	$(RUN) -m ruff format $(SOURCES)
 	$(RUN) -m ruff check --fix $(SOURCES)
 
-bench: $(READY)  ## Times training steps with and without SMMix, and PVT on large pictures against mmdet's
+bench: $(READY)  ## Times training steps of all methods, and PVT on large pictures against mmdet's
 	$(RUN) tools/benchmarks/step_time.py
+	$(RUN) tools/benchmarks/method_cost.py
 	$(RUN) tools/benchmarks/dense_backbone.py
 
 env: $(READY)  ## Only sets up the environment

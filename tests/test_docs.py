@@ -43,6 +43,18 @@ def test_readme_diff_turns_a_stock_config_into_smmix():
     assert left.unexpected_keys == ['region_head.weight', 'region_head.bias']
 
 
+def test_readme_teacher_is_built():
+    (example,) = [block for block in code_blocks('README.md', 'python') if 'teacher=' in block]
+    scope = {}
+    exec(example, scope)
+    model = MODELS.build(scope['model'])
+    assert model.teacher.num_classes == 1000
+    checkpoint = Path(scope['model']['teacher']['init_cfg']['checkpoint'])
+    assert (ROOT / f'configs/cutmix/{checkpoint.parent.name}.py').is_file()
+    with pytest.raises(FileNotFoundError, match=str(checkpoint)):
+        model.init_weights()
+
+
 @pytest.mark.parametrize('name', ['InPlaceMix', 'T2TViTAdapter'])
 def test_architecture_example_runs(pvt_arch, name):
     (example,) = [block for block in code_blocks('docs/architecture.md', 'python') if f'class {name}' in block]
@@ -80,7 +92,7 @@ def test_architecture_example_runs(pvt_arch, name):
 
 
 @pytest.mark.parametrize(
-    'document', ['README.md', 'docs/architecture.md', *(f'configs/{path.parent.name}/README.md' for path in READMES)]
+    'document', ['README.md', 'docs/architecture.md', 'configs/README.md', *(f'configs/{path.parent.name}/README.md' for path in READMES)]
 )
 def test_links_lead_somewhere(document):
     path = ROOT / document
@@ -108,6 +120,7 @@ def test_readme_backbone_builds():
     [
         'train.py',
         'test.py',
+        'benchmarks/compare.py',
         'model_converters/official_to_smmix_mm.py',
         'model_converters/publish_backbone.py',
         'dataset_converters/coco.py',

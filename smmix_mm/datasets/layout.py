@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 IMAGE_FOLDER = """{root}/
-  train/<class>/<image>
-  val/<class>/<image>"""
+  {folder}/<class>/<image>"""
 
 COCO = """{root}/
   annotations/instances_{{train,val}}2017.json
@@ -60,7 +59,7 @@ def _check_image_folder(dataset: Mapping, loader: str) -> None:
     listed = dataset.get('ann_file') or Path(root, 'meta', f'{dataset.get("split")}.txt').is_file()
     if not folder.is_dir() or not (listed or any(path.is_dir() for path in folder.iterdir())):
         state = 'holds no class folders' if folder.is_dir() else 'does not exist'
-        raise FileNotFoundError(_describe(folder, state, loader, IMAGE_FOLDER.format(root=root)))
+        raise FileNotFoundError(_describe(folder, state, loader, IMAGE_FOLDER.format(root=root, folder=prefix or '.')))
 
 
 def _check_folders(dataset: Mapping, name: str, loader: str) -> None:
