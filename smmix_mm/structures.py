@@ -23,8 +23,8 @@ class Features:
         attention: Image attention score of the last block ``(B, h, w)``, see
             :func:`smmix_mm.functional.image_attention`; None unless it was asked for.
         class_attention: What the class token attends to in the last block that has one ``(B, h, w)``, see
-            :func:`smmix_mm.functional.class_attention`; of a backbone without class token the image attention score;
-            None unless it was asked for. Neither attention carries gradients.
+            :func:`smmix_mm.functional.class_attention`; the image attention score where images are not classified by a
+            class token; None unless it was asked for. Neither attention carries gradients.
     """
 
     feats: tuple[Tensor, ...]
@@ -39,12 +39,14 @@ class Motivation:
     """What the unmixed images tell a method before it mixes them.
 
     Attributes:
-        grid: Token grid ``(h, w)`` of the model under training.
-        attention: Image attention score ``(B, h, w)``; None unless it was asked for.
+        grid: Token grid ``(h, w)`` of the model under training; of the model that motivates where the method has a grid
+            of its own.
+        attention: Image attention score ``(B, h, w)`` on that grid; None unless it was asked for.
         logits: ``(B, classes)``; None unless they were asked for.
         class_map: Score of the image's own class at each token ``(B, h', w')``, on the grid of the model that
             motivates; None unless it was asked for.
         activation: Channel mean of the final tokens ``(B, h', w')``, on that grid; None unless it was asked for.
+        gradient: At the images ``(B, C, H, W)``; None unless it was asked for.
     """
 
     grid: tuple[int, int]
@@ -52,6 +54,7 @@ class Motivation:
     logits: Tensor | None = None
     class_map: Tensor | None = None
     activation: Tensor | None = None
+    gradient: Tensor | None = None
 
 
 @dataclass

@@ -41,6 +41,28 @@ def trans_mix(images, targets, box, attention):
     return torch.tensor(result, dtype=images.dtype), torch.tensor(labels)
 
 
+def resample(scores, grid):
+    """One map of scores, a list of rows, on another grid: bilinearly, under triangles as wide as the larger cells."""
+    down, right = (_triangles(old, new) for old, new in zip((len(scores), len(scores[0])), grid, strict=True))
+    return [
+        [
+            sum(by_row[i] * by_col[j] * scores[i][j] for i in range(len(scores)) for j in range(len(scores[0])))
+            for by_col in right
+        ]
+        for by_row in down
+    ]
+
+
+def _triangles(old, new):
+    """For each of ``new`` cells of an axis the weights of the ``old`` ones, which sum to 1."""
+    step, weights = old / new, []
+    for place in range(new):
+        centre = (place + 0.5) * step
+        near = [max(0.0, 1 - abs(cell + 0.5 - centre) / max(step, 1)) for cell in range(old)]
+        weights.append([weight / sum(near) for weight in near])
+    return weights
+
+
 def token_blocks(grid, wanted, draws, tries=10):
     """TokenMix's mask of blocks as a set of tokens, from the list of all numbers that were drawn for it."""
     draws, chosen = iter(draws), set()
@@ -61,14 +83,14 @@ def token_blocks(grid, wanted, draws, tries=10):
 
 
 def token_mix(images, labels, mask, class_map, smoothing, classes):
-    """Images and the published labels of TokenMix; labels as numbers, the class map on the grid of the mask."""
+    """Images and the published labels of TokenMix; labels as numbers, the class map on the teacher's own grid."""
     batch, channels, height, width = images.shape
     rows, cols = len(mask), len(mask[0])
     patch = height // rows, width // cols
     pixels, result = images.tolist(), images.tolist()
     content = []
     for scores in class_map.double().tolist():
-        scores = [[max(score, 0.0) + 1e-8 for score in row] for row in scores]
+        scores = resample([[max(score, 0.0) + 1e-8 for score in row] for row in scores], (rows, cols))
         total = sum(sum(row) for row in scores)
         content.append([[score / total for score in row] for row in scores])
     published = []
@@ -105,19 +127,22 @@ def binary_cross_entropy(logits, labels):
     return total / logits.numel()
 
 
-def attentive_mix(images, targets, pairs, scores, count):
-    """Images and labels of AttentiveMix: the ``count`` strongest cells, the first where several tie."""
+def attentive_mix(images, targets, pairs, scores, count, side):
+    """Images and labels of AttentiveMix: the ``count`` strongest cells of ``side`` pixels, the first where several tie.
+
+    The scores are on the teacher's own grid.
+    """
     _, channels, height, width = images.shape
-    rows, cols = scores.shape[1:]
-    patch = height // rows, width // cols
-    pixels, result, strength = images.tolist(), images.tolist(), scores.flatten(1).tolist()
+    rows, cols = height // side, width // side
+    pixels, result = images.tolist(), images.tolist()
+    strength = [list(itertools.chain(*resample(image, (rows, cols)))) for image in scores.double().tolist()]
     labels = []
     for target, source in enumerate(pairs):
         cells = sorted(range(rows * cols), key=lambda cell: (-strength[source][cell], cell))[:count]
         for cell in cells:
-            top, left = cell // cols * patch[0], cell % cols * patch[1]
-            for row in range(top, top + patch[0]):
-                for col in range(left, left + patch[1]):
+            top, left = cell // cols * side, cell % cols * side
+            for row in range(top, top + side):
+                for col in range(left, left + side):
                     for channel in range(channels):
                         result[target][channel][row][col] = pixels[source][channel][row][col]
         share = count / (rows * cols)

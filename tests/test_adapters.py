@@ -174,7 +174,8 @@ def attentions_by_hand(backbone, images):
     weight, bias = torch.cat([layer.weight for layer in layers]), bias_of(*layers)
     inputs = input_of(last, lambda: backbone(images))
     attention = reference.block_attention(inputs, weight, bias, last.num_heads, num_extra_tokens=extra)
-    if not extra:
+    # The head of 'avg_featmap' and 'featmap' does not see the class token.
+    if not extra or getattr(backbone, 'out_type', 'cls_token') != 'cls_token':
         return attention, attention
     return attention, reference.block_class_attention(inputs, weight, bias, last.num_heads)
 

@@ -92,7 +92,13 @@ def test_architecture_example_runs(pvt_arch, name):
 
 
 @pytest.mark.parametrize(
-    'document', ['README.md', 'docs/architecture.md', 'configs/README.md', *(f'configs/{path.parent.name}/README.md' for path in READMES)]
+    'document',
+    [
+        'README.md',
+        'docs/architecture.md',
+        'configs/README.md',
+        *(f'configs/{path.parent.name}/README.md' for path in READMES),
+    ],
 )
 def test_links_lead_somewhere(document):
     path = ROOT / document

@@ -115,15 +115,21 @@ def test_border_jumps_are_between_the_pixels_that_touch():
 
 
 @many
-@given(st.integers(1, 3), st.sampled_from([(2, (4, 6)), (3, (6, 9)), (4, (8, 4))]), st.integers(0, 2**32 - 1))
-def test_arrange_blocks_equals_loops(batch, layout, seed):
+@given(
+    st.integers(1, 3),
+    st.sampled_from([(2, (4, 6)), (3, (6, 9)), (4, (8, 4))]),
+    st.sampled_from([torch.contiguous_format, torch.channels_last]),
+    st.integers(0, 2**32 - 1),
+)
+def test_arrange_blocks_equals_loops(batch, layout, memory_format, seed):
     blocks, size = layout
     generator = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 256, (batch, 2, *size), generator=generator)
+    images = torch.randint(0, 256, (batch, 2, *size), generator=generator).to(memory_format=memory_format)
     order = torch.stack([torch.randperm(blocks**2, generator=generator) for _ in range(batch)])
     moved = functional.arrange_blocks(images, order)
     expected = [reference.arrange_blocks(image, row, blocks) for image, row in zip(images, order.tolist(), strict=True)]
     assert torch.equal(moved, torch.stack(expected))
+    assert moved.is_contiguous(memory_format=memory_format)
     back = functional.arrange_blocks(moved, order.argsort(dim=1))
     assert torch.equal(back, images)
 

@@ -146,6 +146,7 @@ def read_scores(
     grid: tuple[int, int],
     attention: bool = False,
     class_attention: bool = False,
+    by_class_token: bool = True,
 ) -> dict[str, Tensor]:
     """The attentions of :class:`Features` from the queries and keys of a block over all tokens of an image.
 
@@ -156,15 +157,18 @@ def read_scores(
         grid (tuple[int, int]): ``(h, w)`` with ``h * w = N``.
         attention (bool): Whether the image attention score is wanted. Defaults to False.
         class_attention (bool): Whether the class token's attention is wanted. Defaults to False.
+        by_class_token (bool): Whether images are classified by their class token. Where they are not, or there is none,
+            the image attention score takes the place of its attention. Defaults to True.
 
     Returns:
         dict[str, Tensor]: ``(B, h, w)`` each, under their names in :class:`Features`.
     """
     scores = {}
-    if attention or (class_attention and not num_extra_tokens):
+    by_class_token = by_class_token and num_extra_tokens > 0
+    if attention or (class_attention and not by_class_token):
         scores['attention'] = functional.image_attention(query, key, num_extra_tokens).unflatten(1, grid)
-    if class_attention and num_extra_tokens:
-        scores['class_attention'] = functional.class_attention(query, key).unflatten(1, grid)
+    if class_attention and by_class_token:
+        scores['class_attention'] = functional.class_attention(query, key, num_extra_tokens).unflatten(1, grid)
     elif class_attention:
         scores['class_attention'] = scores['attention']
     return scores

@@ -74,7 +74,9 @@ class VisionTransformerAdapter(Adapter):
     def _scores(self, grid: tuple[int, int], attention: bool, class_attention: bool) -> dict[str, Tensor]:
         heads = self.backbone.layers[-1].attn.num_heads
         query, key, _ = self._qkv.value.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-        return read_scores(query, key, self.backbone.num_extra_tokens, grid, attention, class_attention)
+        by_class_token = self.backbone.out_type == 'cls_token'
+        extra = self.backbone.num_extra_tokens
+        return read_scores(query, key, extra, grid, attention, class_attention, by_class_token)
 
     def _layer(self, layer: int) -> nn.Module:
         return self.backbone.layers[layer - 1]

@@ -28,7 +28,7 @@ def image_attention(query: Tensor, key: Tensor, num_extra_tokens: int = 0, scale
     return received[:, num_extra_tokens:]
 
 
-def class_attention(query: Tensor, key: Tensor, scale: float | None = None) -> Tensor:
+def class_attention(query: Tensor, key: Tensor, num_extra_tokens: int = 1, scale: float | None = None) -> Tensor:
     r"""Attention that the class token pays to every image token, averaged over heads.
 
     :math:`\mathrm{mean}_{heads}\,\mathrm{softmax}(q_0 k^\top s)_j`: all extra tokens take part in the softmax, then
@@ -36,7 +36,8 @@ def class_attention(query: Tensor, key: Tensor, scale: float | None = None) -> T
 
     Args:
         query (Tensor): Queries of the block, ``(B, heads, Q, head_dim)``, the class token's first.
-        key (Tensor): Keys of the block, ``(B, heads, E + N, head_dim)``, the ``E = 1`` class token first.
+        key (Tensor): Keys of the block, ``(B, heads, E + N, head_dim)``, the ``E`` extra tokens first.
+        num_extra_tokens (int): ``E``. Defaults to 1.
         scale (float, optional): Factor on the products. Defaults to ``head_dim ** -0.5``.
 
     Returns:
@@ -45,7 +46,7 @@ def class_attention(query: Tensor, key: Tensor, scale: float | None = None) -> T
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     scores = (query[:, :, :1] * scale) @ key.transpose(-2, -1)
     dtype = torch.promote_types(scores.dtype, torch.float32)
-    return scores.softmax(dim=-1, dtype=dtype).mean(dim=(1, 2))[:, 1:]
+    return scores.softmax(dim=-1, dtype=dtype).mean(dim=(1, 2))[:, num_extra_tokens:]
 
 
 def resample_scores(scores: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from .attention import resample_scores
 from .regions import Region
 
 
@@ -41,17 +42,19 @@ def attention_share(attention: Tensor, mask: Tensor) -> Tensor:
     return (attention * mask).flatten(1).sum(1) / attention.flatten(1).sum(1)
 
 
-def content_map(scores: Tensor) -> Tensor:
-    """Scores of an image's own class as a distribution over its tokens.
+def content_map(scores: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Scores of an image's own class as a distribution over a grid.
 
     `TokenMix: Rethinking Image Mixing for Data Augmentation in Vision Transformers <https://arxiv.org/abs/2207.08409>`_:
-    clamped at 0, plus 1e-8, so that an all-zero map becomes uniform, and divided by the sum.
+    clamped at 0, plus 1e-8, so that an all-zero map becomes uniform, brought to the grid, and divided by the sum.
 
     Args:
-        scores (Tensor): ``(B, h, w)``.
+        scores (Tensor): ``(B, h', w')``.
+        grid (tuple[int, int]): ``(h, w)``.
 
     Returns:
         Tensor: ``(B, h, w)``, each image's summing to 1, float32 or wider.
     """
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32)).clamp(min=0) + 1e-8
+    scores = resample_scores(scores, grid)
     return scores / scores.sum(dim=(1, 2), keepdim=True)

@@ -166,12 +166,15 @@ def arrange_blocks(images: Tensor, order: Tensor) -> Tensor:
         order (Tensor): ``(B, n * n)`` int64: which block comes to each place, both in row-major order.
 
     Returns:
-        Tensor: A new tensor ``(B, C, H, W)``; every pixel is a copy of an input pixel.
+        Tensor: A new tensor ``(B, C, H, W)`` in the memory format of ``images``; every pixel is a copy of an input
+        pixel.
     """
     blocks = math.isqrt(order.shape[1])
-    split = images.unflatten(3, (blocks, -1)).unflatten(2, (blocks, -1))
+    arranged = torch.empty_like(images)
+    split, places = (whole.unflatten(3, (blocks, -1)).unflatten(2, (blocks, -1)) for whole in (images, arranged))
     batch = torch.arange(len(images), device=images.device).unsqueeze(1)
     order = order.unflatten(1, (blocks, blocks))
     row = torch.div(order, blocks, rounding_mode='floor')
     moved = split.permute(0, 2, 4, 1, 3, 5)[batch.unsqueeze(2), row, order % blocks]
-    return moved.permute(0, 3, 1, 4, 2, 5).reshape(images.shape)
+    places.copy_(moved.permute(0, 3, 1, 4, 2, 5))
+    return arranged

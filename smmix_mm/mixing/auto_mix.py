@@ -1,26 +1,21 @@
 """AutoMix: a network that is trained along says how much of each image is seen where."""
 
 import math
-from collections.abc import Callable
-from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from numbers import Integral
 
 import numpy as np
 import torch
 from mmengine.logging import MessageHub
-from mmpretrain.models.utils import CosineEMA
 from torch import Tensor, nn
 
 from smmix_mm import functional
-from smmix_mm.adapters.base import build_adapter
 from smmix_mm.registry import BATCH_AUGMENTS, MODELS
 from smmix_mm.structures import Criterion, Features, MixedBatch, RegionClassifier
 
-from .base import MixingMethod, Motivate
+from .base import MixingMethod, Motivate, TrainedModel
+from .checks import NOT_NEGATIVE, POSITIVE, check_number
+from .momentum_model import MomentumModel
 from .streams import Streams, random_pairs
-
-if TYPE_CHECKING:
-    from smmix_mm.models.classifiers.mixing_classifier import MixingClassifier
 
 
 @BATCH_AUGMENTS.register_module()
@@ -86,34 +81,32 @@ class AutoMix(MixingMethod):
         mix_block: dict | None = None,
     ) -> None:
         super().__init__()
-        _check('alpha', alpha, 'a positive number', lambda value: 0 < value < math.inf)
-        _check('momentum', momentum, 'in (0, 1)', lambda value: 0 < value < 1)
-        _check('end_momentum', end_momentum, 'in [0, 1)', lambda value: 0 <= value < 1)
-        _check('mask_weight', mask_weight, 'at least 0', lambda value: 0 <= value < math.inf)
-        _check('mask_margin', mask_margin, 'at least 0', lambda value: 0 <= value < math.inf)
-        _check('min_share', min_share, 'in [0, 0.5]', lambda value: 0 <= value <= 0.5)
-        self.alpha = float(alpha)
+        self.alpha = check_number('AutoMix', 'alpha', alpha, *POSITIVE)
         self.layer = layer
-        self.momentum = float(momentum)
-        self.end_momentum = float(end_momentum)
-        self.mask_weight = float(mask_weight)
-        self.mask_margin = float(mask_margin)
-        self.min_share = float(min_share)
+        self.momentum = check_number('AutoMix', 'momentum', momentum, 'a number in (0, 1)', lambda part: 0 < part < 1)
+        self.end_momentum = check_number(
+            'AutoMix', 'end_momentum', end_momentum, 'a number in [0, 1)', lambda part: 0 <= part < 1
+        )
+        self.mask_weight = check_number('AutoMix', 'mask_weight', mask_weight, *NOT_NEGATIVE)
+        self.mask_margin = check_number('AutoMix', 'mask_margin', mask_margin, *NOT_NEGATIVE)
+        self.min_share = check_number(
+            'AutoMix', 'min_share', min_share, 'a number in [0, 0.5]', lambda share: 0 <= share <= 0.5
+        )
         self._mix_block_cfg = dict(mix_block or {})
         self.mix_block: nn.Module | None = None
         self.momentum_model: MomentumModel | None = None
         # In a tuple the classifier around this method is known to it without being a part of it.
-        self._model: tuple[MixingClassifier, ...] = ()
+        self._model: tuple[TrainedModel, ...] = ()
 
-    def prepare(self, model: 'MixingClassifier') -> None:
+    def prepare(self, model: TrainedModel) -> None:
         layer = _find_layer(model, self.layer)
         self._model = (model,)
-        self.momentum_model = MomentumModel(model, layer, self.momentum, self.end_momentum)
+        self.momentum_model = MomentumModel(model, layer)
         channels = model.adapter.layer_dims(layer)
         self.mix_block = MODELS.build({'type': 'smmix_mm.MixBlock', 'in_channels': channels, **self._mix_block_cfg})
 
     def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
-        self.momentum_model.update_parameters(self._model[0])
+        self.momentum_model.update_parameters(self._model[0], self._momentum())
         features = self.momentum_model.read_layer(images)
         losses = self._mix_block_losses(images, targets, features, streams)
         share, pairs = self.draw(streams.local, images)
@@ -175,6 +168,10 @@ class AutoMix(MixingMethod):
         mask = self.mix_block(features[pairs], features, share)
         return functional.mix_masked(images, images[pairs], mask), mask
 
+    def _momentum(self) -> float:
+        cosine = (math.cos(math.pi * _progress()) + 1) / 2
+        return self.end_momentum + (self.momentum - self.end_momentum) * cosine
+
     def _is_plain(self, share: float) -> bool:
         return min(share, 1 - share) < self.min_share
 
@@ -185,76 +182,13 @@ class AutoMix(MixingMethod):
         )
 
 
-class MomentumModel(CosineEMA):
-    """The moving average of a classifier's backbone, neck and head: frozen, and always in evaluation mode.
-
-    Of mmpretrain's it keeps parameters, names and cosine. It differs in when it moves to where on that cosine, by the
-    run's iterations and not by its own updates, which are fewer; and in that an update does not wait for the device.
-
-    Args:
-        model (MixingClassifier): Copied. Its later weights come with each update.
-        layer (int): The layer to read.
-        momentum (float): Part of the model that is taken over in an update, at the start of the run.
-        end_momentum (float): The same at its end.
-    """
-
-    def __init__(self, model: 'MixingClassifier', layer: int, momentum: float, end_momentum: float) -> None:
-        super().__init__(_parts(model), momentum, end_momentum)
-        # Built here, since the copies of the model's hooks answer to the model's adapter alone.
-        self.adapter = build_adapter(self.module['backbone'])
-        self.layer = layer
-        self.eval()
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(B, classes)``; gradients reach the images, not the parameters."""
-        feats = self.module['backbone'](images)
-        return self.module['head'](self.module['neck'](feats) if 'neck' in self.module else feats)
-
-    # No care for autocast's cache is needed: it holds weights that need gradients, and these do not.
-    @torch.no_grad()
-    def read_layer(self, images: Tensor) -> Tensor:
-        """Features ``(B, C', h', w')`` of the layer."""
-        return self.adapter.read_layer(images, self.layer)
-
-    @torch.no_grad()
-    def update_parameters(self, model: 'MixingClassifier') -> None:
-        """Moves towards the model; by the first update, all the way, to the same bits.
-
-        Args:
-            model (MixingClassifier): The one that was copied.
-        """
-        # Chosen on the device: 1 the first time.
-        part = (self.steps == 0).float().clamp(min=self._momentum())
-        trained = _parts(model)
-        parameters, buffers = dict(trained.named_parameters()), dict(trained.named_buffers())
-        # Not through .data: PVT keeps resized position embeddings by the version of the original ones.
-        for name, parameter in self.module.named_parameters():
-            parameter.lerp_(parameters[name], part.to(parameter.dtype))
-        for name, buffer in self.module.named_buffers():
-            buffer.copy_(buffers[name])
-        self.steps += 1
-
-    def train(self, mode: bool = True) -> 'MomentumModel':
-        """Evaluation mode, whatever is asked for."""
-        return super().train(False)
-
-    def _momentum(self) -> float:
-        cosine = (math.cos(math.pi * _progress()) + 1) / 2
-        return self.end_momentum + (self.momentum - self.end_momentum) * cosine
-
-
-def _parts(model: 'MixingClassifier') -> nn.ModuleDict:
-    parts = {'backbone': model.backbone, 'neck': model.neck if model.with_neck else None, 'head': model.head}
-    return nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
-
-
 def _progress() -> float:
     """How much of the run is over, from 0 to 1; 0 where no run is known of."""
     hub = MessageHub.get_current_instance()
     return min(hub.get_info('iter', 0) / (hub.get_info('max_iters') or math.inf), 1.0)
 
 
-def _find_layer(model: 'MixingClassifier', layer: int | None) -> int:
+def _find_layer(model: TrainedModel, layer: int | None) -> int:
     adapter, name = model.adapter, type(model.backbone).__name__
     if not adapter.num_layers:
         raise ValueError(
@@ -269,8 +203,3 @@ def _find_layer(model: 'MixingClassifier', layer: int | None) -> int:
             f'but got {layer!r}'
         )
     return int(layer)
-
-
-def _check(name: str, value: float, needed: str, fits: Callable[[float], bool]) -> None:
-    if not (isinstance(value, Real) and fits(value)):
-        raise ValueError(f'{name} of AutoMix has to be {needed}, but got {value!r}')

@@ -1,6 +1,7 @@
 """What a mixing method is."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from smmix_mm.structures import Criterion, Features, MixedBatch, Motivation, Reg
 from .streams import Streams
 
 if TYPE_CHECKING:
-    from smmix_mm.models.classifiers.mixing_classifier import MixingClassifier
+    from smmix_mm.adapters.base import Adapter
 
 
 class Motivate(Protocol):
@@ -27,7 +28,10 @@ class Motivate(Protocol):
             there is one and the model otherwise. Defaults to None.
         scale (float): Resolution of the pass as a part of the images', in (0, 1]; sides are rounded to the stride of
             the model that is asked. Defaults to 1.
-        gradients (bool): Whether the answer keeps its graph, for gradients at the images. Defaults to False.
+        gradient_of (Callable, optional): A scalar of the logits: its gradient at the images is wanted, and no other's.
+            Defaults to None.
+        own_grid (bool): Whether the method mixes on a grid of its own: attention then stays on the grid of the model
+            that is asked, and the sides of the images need not be multiples of a stride. Defaults to False.
         autocast (bool): Whether the pass runs under the training's autocast; False runs it in full precision.
             Defaults to True.
     """
@@ -42,9 +46,30 @@ class Motivate(Protocol):
         activation: bool = False,
         by: str | None = None,
         scale: float = 1.0,
-        gradients: bool = False,
+        gradient_of: Callable[[Tensor], Tensor] | None = None,
+        own_grid: bool = False,
         autocast: bool = True,
     ) -> Motivation: ...
+
+
+class TrainedModel(Protocol):
+    """The model under training, as far as methods know it: a :class:`smmix_mm.MixingClassifier`.
+
+    Attributes:
+        backbone, neck, head, data_preprocessor: As in mmpretrain's ``ImageClassifier``.
+        with_neck: Whether there is a neck.
+        adapter: That of the backbone.
+    """
+
+    backbone: nn.Module
+    neck: nn.Module | None
+    head: nn.Module
+    data_preprocessor: nn.Module
+    with_neck: bool
+    adapter: 'Adapter'
+
+    def criterion(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss of logits ``(B, classes)`` under soft targets ``(B, classes)``."""
 
 
 class MixingMethod(nn.Module, ABC):
@@ -64,11 +89,11 @@ class MixingMethod(nn.Module, ABC):
     asks_teacher: tuple[str, ...] = ()
     needs_teacher: bool = False
 
-    def prepare(self, model: 'MixingClassifier') -> None:
+    def prepare(self, model: TrainedModel) -> None:
         """Called once, when the classifier around the method is complete: checks, or copies, what it needs of it.
 
         Args:
-            model (MixingClassifier): Not yet with its first weights.
+            model (TrainedModel): The classifier, not yet with its first weights.
 
         Raises:
             ValueError: If the method cannot train this model.

@@ -1,7 +1,5 @@
 """FMix: masks of random smooth shapes."""
 
-from numbers import Real
-
 import numpy as np
 from torch import Tensor
 
@@ -10,6 +8,7 @@ from smmix_mm.registry import BATCH_AUGMENTS
 from smmix_mm.structures import MixedBatch
 
 from .base import MixingMethod, Motivate
+from .checks import NOT_NEGATIVE, POSITIVE, check_number
 from .streams import Streams, random_pairs, to_device
 
 
@@ -39,17 +38,13 @@ class FMix(MixingMethod):
 
     def __init__(self, alpha: float = 1.0, decay: float = 3.0) -> None:
         super().__init__()
-        if not (isinstance(alpha, Real) and 0 < alpha < float('inf')):
-            raise ValueError(f'alpha of FMix has to be a positive number, but got {alpha!r}')
-        if not (isinstance(decay, Real) and 0 <= decay < float('inf')):
-            raise ValueError(f'decay of FMix has to be a number of at least 0, but got {decay!r}')
-        self.alpha = float(alpha)
-        self.decay = float(decay)
+        self.alpha = check_number('FMix', 'alpha', alpha, *POSITIVE)
+        self.decay = check_number('FMix', 'decay', decay, *NOT_NEGATIVE)
 
     def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
         pairs = random_pairs(streams.local, len(images), images.device)
         height, width = images.shape[-2:]
-        count = int(streams.local.beta(self.alpha, self.alpha) * height * width)
+        count = int(streams.local.beta(self.alpha, self.alpha) * (height * width))
         noise = streams.local.standard_normal((height, width, 2), dtype=np.float32)
         field = functional.low_frequency_field(to_device(noise, images.device), self.decay)
         mask = functional.strongest_cells(field.unsqueeze(0), count)

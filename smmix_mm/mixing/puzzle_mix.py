@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -13,11 +12,9 @@ from smmix_mm import functional
 from smmix_mm.registry import BATCH_AUGMENTS
 from smmix_mm.structures import MixedBatch
 
-from .base import MixingMethod, Motivate
+from .base import MixingMethod, Motivate, TrainedModel
+from .checks import NOT_NEGATIVE, POSITIVE, check_number, check_whole_number
 from .streams import Streams, random_pairs, to_device
-
-if TYPE_CHECKING:
-    from smmix_mm.models.classifiers.mixing_classifier import MixingClassifier
 
 # Factor on the loss whose gradient is taken, so that half precision does not round it to zero on the way.
 LOSS_SCALE = 1024.0
@@ -49,7 +46,8 @@ class PuzzleMix(MixingMethod):
     weights: about two thirds of a training step more, and no parameter's ``grad`` is touched. **Then the host waits
     until the device has finished** and cuts the graphs, 0.1 to 0.4 ms an image for k = 3, while the device is idle;
     ``transport`` takes 0.1 ms an image more, and a copy of either image. A backbone that recomputes its activations
-    (``with_cp``) must do so without torch's reentrant checkpoints, which allow no gradient at the image alone.
+    (``with_cp``) does so here too, in evaluation mode; it must not do it by torch's reentrant checkpoints, as
+    mmpretrain's Swin does, which allow no gradient at the image alone.
 
     Args:
         alpha (float): The wanted share comes from Beta(alpha, alpha). Defaults to 2.0.
@@ -80,25 +78,23 @@ class PuzzleMix(MixingMethod):
         transport_weight: float = 0.8,
     ) -> None:
         super().__init__()
-        if not (isinstance(alpha, Real) and 0 < alpha < float('inf')):
-            raise ValueError(f'alpha of PuzzleMix has to be a positive number, but got {alpha!r}')
-        if not (isinstance(num_labels, Integral) and num_labels >= 2):
-            raise ValueError(f'num_labels of PuzzleMix has to be a whole number of at least 2, but got {num_labels!r}')
-        self.alpha = float(alpha)
+        self.alpha = check_number('PuzzleMix', 'alpha', alpha, *POSITIVE)
         self.transport = transport
         self.block_powers = _check_block_powers(block_powers)
-        self.num_labels = int(num_labels)
+        self.num_labels = check_whole_number('PuzzleMix', 'num_labels', num_labels, least=2)
         self.weights = dict(
-            beta=_check_weight('beta', beta), gamma=_check_weight('gamma', gamma, 1.0), eta=_check_weight('eta', eta)
+            beta=check_number('PuzzleMix', 'beta', beta, *NOT_NEGATIVE),
+            gamma=check_number('PuzzleMix', 'gamma', gamma, 'a number in [0, 1]', lambda weight: 0 <= weight <= 1),
+            eta=check_number('PuzzleMix', 'eta', eta, *NOT_NEGATIVE),
         )
-        self.transport_weight = _check_weight('transport_weight', transport_weight)
+        self.transport_weight = check_number('PuzzleMix', 'transport_weight', transport_weight, *NOT_NEGATIVE)
         for module, package in [('gco', 'gco-wrapper'), *([('scipy', 'scipy')] if transport else [])]:
             if find_spec(module) is None:
                 raise ImportError(f'PuzzleMix needs the package {package}, which is not installed')
         # From what the model sees to colours in [0, 1], up to a shift.
         self.register_buffer('colour_scale', torch.ones(1, 1, 1), persistent=False)
 
-    def prepare(self, model: 'MixingClassifier') -> None:
+    def prepare(self, model: TrainedModel) -> None:
         preprocessor = model.data_preprocessor
         std = getattr(preprocessor, 'std', None) if getattr(preprocessor, '_enable_normalize', False) else None
         self.colour_scale = torch.as_tensor(1.0 if std is None else std.detach()).float().view(-1, 1, 1) / 255
@@ -126,7 +122,6 @@ class PuzzleMix(MixingMethod):
             targets=functional.mix_pairs(targets, share, pairs),
         )
 
-    @torch.enable_grad()
     def find_gradients(self, images: Tensor, targets: Tensor, motivate: Motivate) -> Tensor:
         """Gradient, at unmixed images, of the classification loss; nothing else gets one.
 
@@ -138,10 +133,12 @@ class PuzzleMix(MixingMethod):
         Returns:
             Tensor: ``(B, C, H, W)``, times a constant.
         """
-        images = images.detach().requires_grad_()
-        logits = motivate(images, attention=False, logits=True, by='model', gradients=True).logits
-        loss = -(targets * logits.float().log_softmax(dim=1)).sum()
-        return torch.autograd.grad(LOSS_SCALE * loss, images)[0]
+
+        def loss(logits: Tensor) -> Tensor:
+            return -LOSS_SCALE * (targets * logits.float().log_softmax(dim=1)).sum()
+
+        asked = dict(attention=False, logits=False, gradient_of=loss)
+        return motivate(images, **asked, by='model', own_grid=True).gradient
 
     def _transport(self, images: Tensor, saliency: Tensor, visible: np.ndarray) -> Tensor:
         # Here, since nothing else in the plugin needs scipy.
@@ -190,13 +187,6 @@ def cut_graphs(costs: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.nda
         cut = gco.cut_grid_graph(whole[0], differences.astype(np.int32), whole[1], whole[2], algorithm='swap')
         labels.append(cut.reshape(cost.shape[:2]))
     return np.stack(labels)
-
-
-def _check_weight(name: str, value: float, most: float = float('inf')) -> float:
-    if not (isinstance(value, Real) and 0 <= value <= most and value < float('inf')):
-        bound = '' if most == float('inf') else f' and at most {most:g}'
-        raise ValueError(f'{name} of PuzzleMix has to be a number of at least 0{bound}, but got {value!r}')
-    return float(value)
 
 
 def _check_block_powers(powers: int | Sequence[int]) -> tuple[int, int]:

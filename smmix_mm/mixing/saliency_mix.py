@@ -1,7 +1,5 @@
 """SaliencyMix: a box around what stands out in one source image."""
 
-from numbers import Real
-
 import cv2
 import numpy as np
 import torch
@@ -12,6 +10,7 @@ from smmix_mm.registry import BATCH_AUGMENTS
 from smmix_mm.structures import MixedBatch
 
 from .base import MixingMethod, Motivate
+from .checks import POSITIVE, check_choice, check_number
 from .streams import Streams, random_pairs, to_device
 
 
@@ -47,20 +46,14 @@ class SaliencyMix(MixingMethod):
 
     def __init__(self, alpha: float = 1.0, saliency: str = 'spectral_residual') -> None:
         super().__init__()
-        if not (isinstance(alpha, Real) and 0 < alpha < float('inf')):
-            raise ValueError(f'alpha of SaliencyMix has to be a positive number, but got {alpha!r}')
-        if saliency not in ('spectral_residual', 'fine_grained'):
-            raise ValueError(
-                f"saliency of SaliencyMix has to be one of ('spectral_residual', 'fine_grained'), but got {saliency!r}"
-            )
+        self.alpha = check_number('SaliencyMix', 'alpha', alpha, *POSITIVE)
+        self.saliency = check_choice('SaliencyMix', 'saliency', saliency, ('spectral_residual', 'fine_grained'))
         if saliency == 'fine_grained' and not hasattr(cv2, 'saliency'):
             raise ImportError(
                 f"saliency='fine_grained' of SaliencyMix needs OpenCV's contrib modules, which OpenCV "
                 f'{cv2.__version__} here was built without: opencv-contrib-python-headless of the same version, which '
                 f"replaces every other OpenCV package of the environment. saliency='spectral_residual' needs nothing"
             )
-        self.alpha = float(alpha)
-        self.saliency = saliency
 
     def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
         pairs = random_pairs(streams.local, len(images), images.device)

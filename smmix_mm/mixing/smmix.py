@@ -14,6 +14,7 @@ from smmix_mm.registry import BATCH_AUGMENTS, MODELS
 from smmix_mm.structures import Criterion, Features, MixedBatch, Motivation, RegionClassifier
 
 from .base import MixingMethod, Motivate
+from .checks import check_choice, check_number
 from .streams import Streams
 
 
@@ -48,8 +49,8 @@ class SMMix(MixingMethod):
             ``'teacher'``, a frozen one (the paper's Table 9); None, the classifier's teacher if it has one, and the
             model otherwise. Defaults to None.
         motivation_scale (float): Resolution of the motivation pass as a part of the images', in (0, 1]; 0.5 costs a
-            quarter of it. Sides are rounded to the stride of the model that is asked, and its attention is brought
-            back to the full grid. Beyond the paper. Defaults to 1.
+            quarter of it, a third at 224 pixels for a model of stride 32. Sides are rounded to the stride of the model
+            that is asked, and its attention is brought back to the full grid. Beyond the paper. Defaults to 1.
         motivation_autocast (bool): Whether the motivation pass runs under the training's autocast. False runs it in
             full precision, as the authors' code does. Defaults to True.
         label_reconstruction (str, optional): Shares of the mixed label that follow the content instead of the area (the
@@ -79,32 +80,35 @@ class SMMix(MixingMethod):
     ) -> None:
         super().__init__()
         self.side_ratio = _check_side_ratio(side_ratio)
-        self.region_rule = _check_choice('region_rule', region_rule, ('integer', 'ratio'))
-        self.placement = _check_choice('placement', placement, ('max_min', 'cutmix'))
-        self.consistency = _check_choice('consistency', consistency, ('logits', 'probabilities'))
-        self.motivated_by = _check_choice('motivated_by', motivated_by, (None, 'model', 'teacher'))
-        if not 0 < motivation_scale <= 1:
-            raise ValueError(f'motivation_scale of SMMix has to be in (0, 1], but got {motivation_scale}')
-        self.motivation_scale = motivation_scale
+        self.region_rule = check_choice('SMMix', 'region_rule', region_rule, ('integer', 'ratio'))
+        self.placement = check_choice('SMMix', 'placement', placement, ('max_min', 'cutmix'))
+        self.consistency = check_choice('SMMix', 'consistency', consistency, ('logits', 'probabilities'))
+        self.motivated_by = check_choice('SMMix', 'motivated_by', motivated_by, (None, 'model', 'teacher'))
+        self.motivation_scale = check_number(
+            'SMMix', 'motivation_scale', motivation_scale, 'a number in (0, 1]', lambda value: 0 < value <= 1
+        )
         self.motivation_autocast = motivation_autocast
-        self.label_reconstruction = _check_choice(
-            'label_reconstruction', label_reconstruction, (None, 'transmix', 'tokenmix')
+        self.label_reconstruction = check_choice(
+            'SMMix', 'label_reconstruction', label_reconstruction, (None, 'transmix', 'tokenmix')
         )
         self.loss = (
             loss if isinstance(loss, SMMixLoss) else MODELS.build({'type': 'smmix_mm.SMMixLoss', **(loss or {})})
         )
-        _check_choice('region_head', region_head, ('separate', 'shared'))
+        check_choice('SMMix', 'region_head', region_head, ('separate', 'shared'))
         self.region_head = region_head if self.loss.fine_weight else None
         self.reads_class_attention = label_reconstruction == 'transmix'
         self._asked = dict(attention=placement == 'max_min', logits=self.loss.con_weight > 0)
         asked = [name for name, wanted in self._asked.items() if wanted and motivated_by != 'model']
         self.asks_teacher = (*asked, *(['class_map'] if label_reconstruction == 'tokenmix' else []))
-        self.needs_teacher = motivated_by == 'teacher' or label_reconstruction == 'tokenmix'
+        self.needs_teacher = label_reconstruction == 'tokenmix' or (motivated_by == 'teacher' and bool(asked))
+        # One pass of the teacher tells all.
+        self._asks_at_once = motivated_by == 'teacher' and label_reconstruction == 'tokenmix' and motivation_scale == 1
 
     def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
         motivation = motivate(
             images,
             **self._asked,
+            class_map_of=targets if self._asks_at_once else None,
             by=self.motivated_by,
             scale=self.motivation_scale,
             autocast=self.motivation_autocast,
@@ -121,7 +125,9 @@ class SMMix(MixingMethod):
             expected=self._expected(motivation, share),
         )
         if self.label_reconstruction == 'tokenmix':
-            content = motivate(images, attention=False, logits=False, class_map_of=targets, by='teacher')
+            if not self._asks_at_once:
+                motivation = motivate(images, attention=False, logits=False, class_map_of=targets, by='teacher')
+            content = functional.content_map(motivation.class_map, grid)
             mixed.targets = _by_content(content, mixed, functional.window_mask(cut, region, grid))
         return mixed
 
@@ -207,31 +213,26 @@ class SMMix(MixingMethod):
     def extra_repr(self) -> str:
         return (
             f'side_ratio={self.side_ratio}, region_rule={self.region_rule!r}, placement={self.placement!r}, '
-            f'region_head={self.region_head!r}, consistency={self.consistency!r}'
+            f'region_head={self.region_head!r}, consistency={self.consistency!r}, motivated_by={self.motivated_by!r}, '
+            f'motivation_scale={self.motivation_scale}, motivation_autocast={self.motivation_autocast}, '
+            f'label_reconstruction={self.label_reconstruction!r}'
         )
 
 
-def _by_content(motivation: Motivation, mixed: MixedBatch, cut: Tensor) -> Tensor:
+def _by_content(content: Tensor, mixed: MixedBatch, cut: Tensor) -> Tensor:
     """Labels by what the mixed images keep of each content: the source's inside its cut, the target's beside the paste.
 
     Args:
-        motivation (Motivation): With the class maps of the unmixed images.
+        content (Tensor): Of the unmixed images, ``(B, h, w)``, see :func:`smmix_mm.functional.content_map`.
         mixed (MixedBatch): With the mask ``(B, h, w)`` of what was pasted, and the labels of both sides.
         cut (Tensor): ``(B, h, w)`` bool, where in its source what was pasted comes from.
 
     Returns:
         Tensor: ``(B, classes)``; its rows need not sum to 1.
     """
-    content = functional.content_map(functional.resample_scores(motivation.class_map, motivation.grid))
     source_share = functional.attention_share(content.flip(0), cut).unsqueeze(1)
     target_share = 1 - functional.attention_share(content, mixed.source_mask).unsqueeze(1)
     return source_share * mixed.source_targets + target_share * mixed.target_targets
-
-
-def _check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> str | None:
-    if value not in choices:
-        raise ValueError(f'{name} of SMMix has to be one of {choices}, but got {value!r}')
-    return value
 
 
 def _check_side_ratio(side_ratio: float | Sequence[float]) -> tuple[float, float]:

@@ -1,8 +1,6 @@
 """TokenMix: a mask of scattered tokens, and labels by what a teacher finds inside and outside it."""
 
 import math
-from numbers import Integral, Real
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -11,11 +9,9 @@ from smmix_mm import functional
 from smmix_mm.registry import BATCH_AUGMENTS
 from smmix_mm.structures import MixedBatch
 
-from .base import MixingMethod, Motivate
+from .base import MixingMethod, Motivate, TrainedModel
+from .checks import check_choice, check_grid, check_number, check_whole_number
 from .streams import Streams, to_device
-
-if TYPE_CHECKING:
-    from smmix_mm.models.classifiers.mixing_classifier import MixingClassifier
 
 # Tries to place one block before the mask is left as it is.
 TRIES = 10
@@ -68,26 +64,16 @@ class TokenMix(MixingMethod):
         min_aspect: float = 0.3,
     ) -> None:
         super().__init__()
-        if mask not in ('block', 'random'):
-            raise ValueError(f"mask of TokenMix has to be one of ('block', 'random'), but got {mask!r}")
-        if not (isinstance(patch_size, Integral) and patch_size >= 1):
-            raise ValueError(f'patch_size of TokenMix has to be a whole number of at least 1, but got {patch_size!r}')
-        if not (isinstance(share, Real) and 0 <= share < 1):
-            raise ValueError(f'share of TokenMix has to be a number in [0, 1), but got {share!r}')
-        if not (isinstance(extra_tokens, Integral) and extra_tokens >= 0):
-            raise ValueError(
-                f'extra_tokens of TokenMix has to be a whole number of at least 0, but got {extra_tokens!r}'
-            )
-        if not (isinstance(min_aspect, Real) and 0 < min_aspect <= 1):
-            raise ValueError(f'min_aspect of TokenMix has to be a number in (0, 1], but got {min_aspect!r}')
-        self.mask = mask
-        self.patch_size = int(patch_size)
-        self.share = float(share)
-        self.extra_tokens = int(extra_tokens)
-        self.min_aspect = float(min_aspect)
+        self.mask = check_choice('TokenMix', 'mask', mask, ('block', 'random'))
+        self.patch_size = check_whole_number('TokenMix', 'patch_size', patch_size, least=1)
+        self.share = check_number('TokenMix', 'share', share, 'a number in [0, 1)', lambda part: 0 <= part < 1)
+        self.extra_tokens = check_whole_number('TokenMix', 'extra_tokens', extra_tokens, least=0)
+        self.min_aspect = check_number(
+            'TokenMix', 'min_aspect', min_aspect, 'a number in (0, 1]', lambda aspect: 0 < aspect <= 1
+        )
         self.smoothing = 0.0
 
-    def prepare(self, model: 'MixingClassifier') -> None:
+    def prepare(self, model: TrainedModel) -> None:
         loss = model.head.loss_module
         self.smoothing = float(getattr(loss, 'label_smooth_val', 0.0))
         mode = getattr(loss, 'mode', 'original')
@@ -99,8 +85,8 @@ class TokenMix(MixingMethod):
     def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
         grid = self.grid((images.shape[-2], images.shape[-1]))
         mask = to_device(self.draw_mask(grid, streams.local), images.device)
-        told = motivate(images, attention=False, logits=False, class_map_of=targets, by='teacher')
-        content = functional.content_map(functional.resample_scores(told.class_map, grid))
+        told = motivate(images, attention=False, logits=False, class_map_of=targets, by='teacher', own_grid=True)
+        content = functional.content_map(told.class_map, grid)
         return MixedBatch(
             images=functional.mix_masked(images, images.flip(0), mask),
             targets=self._labels(targets, functional.attention_share(content, mask)),
@@ -112,12 +98,7 @@ class TokenMix(MixingMethod):
         Raises:
             ValueError: If ``patch_size`` does not divide both, or the mask could not leave both images a token.
         """
-        if size[0] % self.patch_size or size[1] % self.patch_size:
-            raise ValueError(
-                f'patch_size of TokenMix has to divide the sides of the images, but got {self.patch_size} for images '
-                f'of {size[0]} x {size[1]} pixels'
-            )
-        grid = size[0] // self.patch_size, size[1] // self.patch_size
+        grid = check_grid('TokenMix', 'patch_size', self.patch_size, size)
         if not 1 <= self.count(grid) < grid[0] * grid[1]:
             raise ValueError(
                 f'share={self.share} and extra_tokens={self.extra_tokens} of TokenMix have to leave both images a '

@@ -1,7 +1,5 @@
 """TransMix: the attention to a mixed image says how much each of its two labels counts."""
 
-from numbers import Real
-
 import numpy as np
 from torch import Tensor
 
@@ -11,6 +9,7 @@ from smmix_mm.registry import BATCH_AUGMENTS
 from smmix_mm.structures import Features, MixedBatch
 
 from .base import MixingMethod, Motivate
+from .checks import POSITIVE, check_number
 from .streams import Streams
 
 
@@ -38,9 +37,7 @@ class TransMix(MixingMethod):
 
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__()
-        if not (isinstance(alpha, Real) and 0 < alpha < float('inf')):
-            raise ValueError(f'alpha of TransMix has to be a positive number, but got {alpha!r}')
-        self.alpha = float(alpha)
+        self.alpha = check_number('TransMix', 'alpha', alpha, *POSITIVE)
 
     def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
         size = tuple(images.shape[-2:])

@@ -15,6 +15,16 @@ def test_dense_backbone(tmp_path):
 
 
 @pytest.mark.slow
+def test_method_cost(tmp_path):
+    options = ['--batch-size', 2, '--rounds', 1, '--out', tmp_path / 'report.json']
+    run('benchmarks/method_cost.py', *options)
+    results = json.loads((tmp_path / 'report.json').read_text())['results']
+    assert min(results['seconds'].values()) > 0
+    assert results['ratios']['AutoMix step / CutMix step'] > 1.5
+    assert results['ratios']['SMMix, teacher step / CutMix step'] > 1
+
+
+@pytest.mark.slow
 def test_step_time(tmp_path):
     options = ['--models', 'pvt-tiny', '--batch-size', 2, '--rounds', 1]
     run('benchmarks/step_time.py', *options, '--out', tmp_path / 'report.json')

@@ -24,7 +24,7 @@ METHODS = (
 )
 # The published grids are those of larger pictures: TokenMix's here has 8 x 8 tokens, and as large a part of it in extra
 # ones as 14 of 196.
-SMALL_GRIDS = ('--set', 'tokenmix.patch_size=8', 'tokenmix.extra_tokens=5', 'attentivemix.grid_size=8')
+SMALL_GRIDS = ('--set', 'tokenmix.patch_size=8', 'tokenmix.extra_tokens=5', 'attentivemix.cell_size=8')
 
 
 @pytest.fixture(scope='module')
@@ -88,12 +88,20 @@ def test_a_failing_run_is_named_with_its_last_lines(tmp_path, digit_scenes):
         (['--methods', 'mixmix'], "no method 'mixmix'; known are attentivemix, automix, cutmix"),
         (['--methods', 'cutmix', '--seeds', 0], '--seeds has to be at least 1, but got 0'),
         (['--methods', 'cutmix', '--set', 'patch_size=4'], '--set takes METHOD.SETTING=VALUE'),
+        # Before the first of them is trained.
+        (
+            ['--methods', 'cutmix', 'tokenmix', '--teacher', 'none.pth'],
+            '--teacher is neither a method nor a checkpoint',
+        ),
+        (['--methods', 'cutmix', 'tokenmix', '--teacher', 'tokenmix'], '--teacher tokenmix needs a teacher itself'),
+        (['--methods', 'cutmix', 'fmix', '--set', 'fmix.nope=1'], 'fmix cannot be built: '),
     ],
 )
-def test_bad_arguments_are_refused(options, words):
-    done = run('benchmarks/compare.py', '--model', MODEL, *options, check=False)
-    assert done.returncode == 2
+def test_bad_arguments_are_refused(tmp_path, options, words):
+    done = run('benchmarks/compare.py', '--model', MODEL, '--work-dir', tmp_path / 'compare', *options, check=False)
+    assert done.returncode != 0
     assert words in done.stderr
+    assert not (tmp_path / 'compare').exists()
 
 
 def test_the_table_holds_mean_and_spread(compare):

@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smmix_mm import functional
 from smmix_mm.mixing import AttentiveMix, step_streams
 from smmix_mm.mixing.streams import random_pairs
 from smmix_mm.registry import BATCH_AUGMENTS
@@ -27,7 +26,7 @@ class SpyMotivate:
     def __call__(self, images, attention=True, logits=True, *, activation=False, **asked):
         self.calls.append(dict(attention=attention, logits=logits, activation=activation, **asked))
         return Motivation(
-            grid=(1, 1),
+            grid=tuple(self.scores.shape[1:]),
             attention=self.scores if attention else None,
             activation=self.scores if activation else None,
         )
@@ -37,32 +36,35 @@ def one_hot(batch):
     return torch.eye(CLASSES)[LABELS[:batch]]
 
 
-def drawn_in(method, step, batch):
+def drawn_in(method, step, batch, grid=(4, 4)):
     """The count and the pairs of a step: the count is drawn first."""
     stream = step_streams(0, step).local
-    return method.draw_count(stream), random_pairs(stream, batch, torch.device('cpu')).tolist()
+    return method.draw_count(grid, stream), random_pairs(stream, batch, torch.device('cpu')).tolist()
 
 
 @pytest.mark.parametrize('by', ['attention', 'activation'])
 @pytest.mark.parametrize(
-    ('batch', 'size', 'grid', 'cells'),
+    ('batch', 'size', 'side', 'cells'),
     [
-        (4, (8, 8), 4, None),
-        (5, (8, 8), 2, 3),
-        (1, (8, 8), 4, None),
-        (3, (6, 12), (3, 4), 6),
-        (5, (12, 6), (2, 3), None),
+        (4, (8, 8), 2, None),
+        (5, (8, 8), 4, 3),
+        (1, (8, 8), 2, None),
+        (3, (6, 12), 3, 6),
+        (5, (12, 6), 2, None),
+        (2, (2, 4), 2, None),
     ],
 )
-def test_a_step_equals_loops(by, batch, size, grid, cells):
+def test_a_step_equals_loops(by, batch, size, side, cells):
     """Few levels of scores, so that cells tie."""
-    method = AttentiveMix(cells=cells, grid_size=grid, by=by)
+    method = AttentiveMix(cells=cells, cell_size=side, by=by)
+    grid = size[0] // side, size[1] // side
+    assert method.grid(size) == grid
     images, targets = torch.randn(batch, 3, *size), one_hot(batch)
     for step in range(10):
-        scores = torch.randint(0, 4, (batch, *method.grid)).float()
+        scores = torch.randint(0, 4, (batch, *grid)).float()
         mixed = method(images.clone(), targets, SpyMotivate(scores), step_streams(0, step))
-        count, pairs = drawn_in(method, step, batch)
-        expected, labels = reference_mixing.attentive_mix(images, targets, pairs, scores, count)
+        count, pairs = drawn_in(method, step, batch, grid)
+        expected, labels = reference_mixing.attentive_mix(images, targets, pairs, scores, count, side)
         assert torch.equal(mixed.images, expected)
         torch.testing.assert_close(mixed.targets, labels)
 
@@ -71,7 +73,7 @@ def test_a_step_equals_loops(by, batch, size, grid, cells):
 @given(st.integers(0, 10**6), st.integers(1, 5), st.one_of(st.none(), st.integers(1, 15)))
 def test_laws_of_a_step(step, batch, cells):
     """Each pixel stays in place and comes from one of the two images; both are there; labels count the cells."""
-    method = AttentiveMix(cells=cells, grid_size=4)
+    method = AttentiveMix(cells=cells, cell_size=2)
     images, targets = torch.randn(batch, 2, 8, 8), one_hot(batch)
     mixed = method(images, targets, SpyMotivate(torch.rand(batch, 4, 4)), step_streams(0, step))
     count, pairs = drawn_in(method, step, batch)
@@ -93,8 +95,8 @@ def test_the_brightest_cells_are_pasted_where_they_were():
     """Two images whose answer can be seen."""
     images = torch.stack([torch.full((1, 4, 4), 1.0), torch.full((1, 4, 4), 2.0)])
     scores = torch.tensor([[[0.9, 0.1], [0.2, 0.3]], [[0.1, 0.2], [0.3, 0.9]]])
-    method = AttentiveMix(cells=1, grid_size=2)
-    step = next(step for step in range(100) if drawn_in(method, step, 2)[1] == [1, 0])
+    method = AttentiveMix(cells=1, cell_size=2)
+    step = next(step for step in range(100) if drawn_in(method, step, 2, (2, 2))[1] == [1, 0])
     mixed = method(images, torch.eye(2), SpyMotivate(scores), step_streams(0, step))
     assert mixed.images[0, 0].tolist() == [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 2, 2], [1, 1, 2, 2]]
     assert mixed.images[1, 0].tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [2, 2, 2, 2], [2, 2, 2, 2]]
@@ -103,10 +105,10 @@ def test_the_brightest_cells_are_pasted_where_they_were():
 
 @pytest.mark.parametrize('by', ['attention', 'activation'])
 def test_the_teacher_is_asked_for_one_thing(by):
-    method, motivate = AttentiveMix(grid_size=2, by=by), SpyMotivate(torch.rand(3, 4, 4))
+    method, motivate = AttentiveMix(cell_size=4, by=by), SpyMotivate(torch.rand(3, 4, 4))
     method(torch.randn(3, 3, 8, 8), one_hot(3), motivate, step_streams(0, 0))
     assert motivate.calls == [
-        dict(attention=by == 'attention', logits=False, activation=by == 'activation', by='teacher')
+        dict(attention=by == 'attention', logits=False, activation=by == 'activation', by='teacher', own_grid=True)
     ]
     assert method.asks_teacher == (by,)
     assert method.needs_teacher
@@ -114,33 +116,34 @@ def test_the_teacher_is_asked_for_one_thing(by):
 
 @pytest.mark.parametrize('grid', [(2, 2), (8, 8), (3, 5)])
 def test_scores_of_another_grid_are_resampled(grid):
-    method = AttentiveMix(cells=4, grid_size=4)
+    method = AttentiveMix(cells=4, cell_size=2)
     images, scores = torch.randn(3, 3, 8, 8), torch.rand(3, *grid)
     mixed = method(images.clone(), one_hot(3), SpyMotivate(scores), step_streams(0, 0))
-    resampled = functional.resample_scores(scores, (4, 4))
-    expected, _ = reference_mixing.attentive_mix(images, one_hot(3), drawn_in(method, 0, 3)[1], resampled, 4)
+    expected, _ = reference_mixing.attentive_mix(images, one_hot(3), drawn_in(method, 0, 3)[1], scores, 4, 2)
     assert torch.equal(mixed.images, expected)
 
 
 def test_the_share_is_drawn_from_beta():
     """Half of 7 x 7 cells on the average, with the variance 1 / 20 of Beta(2, 2), from one cell to all but one."""
     stream, method = np.random.default_rng(0), AttentiveMix()
-    counts = np.array([method.draw_count(stream) for _ in range(5000)])
+    published = method.grid((224, 224))
+    assert published == (7, 7)
+    counts = np.array([method.draw_count(published, stream) for _ in range(5000)])
     assert counts.mean() / 49 == pytest.approx(0.5, abs=0.01)
     assert (counts / 49).var() == pytest.approx(1 / 20, rel=0.05)
 
     for alpha in (0.01, 0.2):
-        counts = [AttentiveMix(alpha=alpha, grid_size=3).draw_count(stream) for _ in range(500)]
+        counts = [AttentiveMix(alpha=alpha).draw_count((3, 3), stream) for _ in range(500)]
         assert min(counts) == 1
         assert max(counts) == 8
-    assert {AttentiveMix(alpha=1e9, grid_size=4).draw_count(stream) for _ in range(50)} == {8}
-    assert {AttentiveMix(grid_size=(1, 2)).draw_count(stream) for _ in range(50)} == {1}
-    assert {AttentiveMix(cells=6).draw_count(stream) for _ in range(50)} == {6}
+    assert {AttentiveMix(alpha=1e9).draw_count((4, 4), stream) for _ in range(50)} == {8}
+    assert {method.draw_count((1, 2), stream) for _ in range(50)} == {1}
+    assert {AttentiveMix(cells=6).draw_count(published, stream) for _ in range(50)} == {6}
 
 
 def test_the_streams_decide_and_the_local_one_alone():
     images, motivate = torch.randn(5, 3, 8, 8), SpyMotivate(torch.rand(5, 4, 4))
-    method = AttentiveMix(grid_size=4)
+    method = AttentiveMix(cell_size=2)
 
     def run(step):
         return method(images, one_hot(5), motivate, step_streams(0, step))
@@ -160,7 +163,7 @@ def test_nothing_is_read_back_from_the_device():
     """Tensors without values mix all the same."""
     images, targets = torch.empty(3, 3, 8, 8, device='meta'), torch.empty(3, CLASSES, device='meta')
     motivate = SpyMotivate(torch.empty(3, 2, 2, device='meta'))
-    mixed = AttentiveMix(grid_size=4)(images, targets, motivate, step_streams(0, 0))
+    mixed = AttentiveMix(cell_size=2)(images, targets, motivate, step_streams(0, 0))
     assert (mixed.images.shape, mixed.targets.shape) == (images.shape, targets.shape)
     assert mixed.images.is_meta
 
@@ -168,16 +171,15 @@ def test_nothing_is_read_back_from_the_device():
 @pytest.mark.parametrize(
     ('setting', 'message'),
     [
-        (dict(cells=0), 'cells of AttentiveMix .* from 1 to 48, .* got 0'),
-        (dict(cells=49), 'cells of AttentiveMix .* from 1 to 48, .* got 49'),
-        (dict(cells=4, grid_size=2), 'cells of AttentiveMix .* from 1 to 3, .* got 4'),
+        (dict(cells=0), 'cells of AttentiveMix .* whole number of at least 1, but got 0'),
+        (dict(cells=-3), 'cells of AttentiveMix .* got -3'),
         (dict(cells=2.5), 'cells of AttentiveMix .* got 2.5'),
+        (dict(cells='6'), "cells of AttentiveMix .* got '6'"),
         (dict(alpha=0), 'alpha of AttentiveMix .* got 0'),
         (dict(alpha=None), 'alpha of AttentiveMix .* got None'),
-        (dict(grid_size=1), 'grid_size of AttentiveMix .* got 1'),
-        (dict(grid_size=(7, 7, 7)), r'grid_size of AttentiveMix .* got \(7, 7, 7\)'),
-        (dict(grid_size=3.5), 'grid_size of AttentiveMix .* got 3.5'),
-        (dict(grid_size=(0, 4)), r'grid_size of AttentiveMix .* got \(0, 4\)'),
+        (dict(cell_size=0), 'cell_size of AttentiveMix .* whole number of at least 1, but got 0'),
+        (dict(cell_size=3.5), 'cell_size of AttentiveMix .* got 3.5'),
+        (dict(cell_size=(8, 8)), r'cell_size of AttentiveMix .* got \(8, 8\)'),
         (dict(by='logits'), "by of AttentiveMix .* got 'logits'"),
     ],
 )
@@ -186,15 +188,35 @@ def test_bad_settings_are_refused(setting, message):
         AttentiveMix(**setting)
 
 
-def test_a_grid_that_does_not_divide_the_images_is_refused():
-    with pytest.raises(ValueError, match=r'grid_size of AttentiveMix .* 7 x 7 cells for images of 32 x 56 pixels'):
-        AttentiveMix()(torch.zeros(2, 3, 32, 56), one_hot(2), SpyMotivate(None), step_streams(0, 0))
+@pytest.mark.parametrize(
+    ('size', 'setting', 'message'),
+    [
+        ((32, 56), dict(), 'cell_size of AttentiveMix has to divide .* got 32 for images of 32 x 56 pixels'),
+        ((56, 32), dict(), 'cell_size of AttentiveMix has to divide .* got 32 for images of 56 x 32 pixels'),
+        ((224, 224), dict(cells=49), 'cells=49 of AttentiveMix .* images of 224 x 224 pixels have 49 at cell_size=32'),
+        ((64, 64), dict(cells=6), 'cells=6 of AttentiveMix needs more than 6 cells .* have 4 at cell_size=32'),
+        ((32, 32), dict(), 'cells=None of AttentiveMix needs more than 1 cells .* have 1 at cell_size=32'),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(size, setting, message):
+    with pytest.raises(ValueError, match=message):
+        AttentiveMix(**setting)(torch.zeros(2, 3, *size), one_hot(2), None, step_streams(0, 0))
+
+
+def test_all_cells_but_one_are_the_most():
+    method, scores = AttentiveMix(cells=3, cell_size=4), torch.rand(2, 2, 2)
+    images = torch.randn(2, 3, 8, 8)
+    mixed = method(images.clone(), one_hot(2), SpyMotivate(scores), step_streams(0, 0))
+    pairs = drawn_in(method, 0, 2, (2, 2))[1]
+    expected, labels = reference_mixing.attentive_mix(images, one_hot(2), pairs, scores, 3, 4)
+    assert torch.equal(mixed.images, expected)
+    torch.testing.assert_close(mixed.targets, labels)
 
 
 def test_a_config_builds_it():
     method = BATCH_AUGMENTS.build(dict(type='smmix_mm.AttentiveMix', cells=6, by='activation'))
     assert isinstance(method, AttentiveMix)
-    assert 'cells=6' in repr(method)
+    assert 'cells=6, alpha=2.0, cell_size=32' in repr(method)
 
 
 @pytest.mark.parametrize('by', ['attention', 'activation'])
@@ -202,7 +224,7 @@ def test_a_config_builds_it():
 def test_a_training_step_equals_one_by_loops(make_classifier, make_samples, enter_run, family, batch, by):
     enter_run(seed=3, iteration=7)
     teacher = make_classifier('vit', type='mmpretrain.ImageClassifier')
-    augment = dict(type='smmix_mm.AttentiveMix', grid_size=4, by=by)
+    augment = dict(type='smmix_mm.AttentiveMix', cell_size=8, by=by)
     model = make_classifier(family, augments=augment, teacher=teacher).train()
     images, targets = torch.randn(batch, 3, 32, 32), one_hot(batch)
     losses = model.loss(images.clone(), make_samples(LABELS[:batch]))
@@ -211,10 +233,10 @@ def test_a_training_step_equals_one_by_loops(make_classifier, make_samples, ente
     found = {name: parameter.grad for name, parameter in model.named_parameters()}
 
     stream = step_streams(3, 7).local
-    count = AttentiveMix(grid_size=4).draw_count(stream)
+    count = AttentiveMix(cell_size=8).draw_count((4, 4), stream)
     pairs = random_pairs(stream, batch, torch.device('cpu')).tolist()
     scores = scores_by_hand(teacher, images, by)
-    mixed, labels = reference_mixing.attentive_mix(images, targets, pairs, scores, count)
+    mixed, labels = reference_mixing.attentive_mix(images, targets, pairs, scores, count, 8)
     expected = reference.cross_entropy(model.head(model.backbone(mixed)), labels, 0.1)
     torch.testing.assert_close(losses['loss_cls'], expected, rtol=1e-4, atol=1e-6)
     model.zero_grad()
@@ -223,8 +245,29 @@ def test_a_training_step_equals_one_by_loops(make_classifier, make_samples, ente
         torch.testing.assert_close(found[name], parameter.grad, rtol=1e-3, atol=1e-5, msg=name)
 
 
-def scores_by_hand(teacher, images, by):
-    """Of a ViT's 4 x 4 tokens: the attention of its last block, or the channel mean behind its final norm."""
+@pytest.mark.parametrize('by', ['attention', 'activation'])
+def test_the_strongest_cells_are_the_teachers_own(make_classifier, make_samples, enter_run, by):
+    """Teacher and cells have a grid of 8 x 8, which the 4 x 4 of the student would blur."""
+    enter_run(seed=0, iteration=0)
+    teacher = make_classifier('vit', type='mmpretrain.ImageClassifier', backbone=dict(patch_size=4))
+    augment = dict(type='smmix_mm.AttentiveMix', cells=5, cell_size=4, by=by)
+    model, seen = make_classifier('pvt', augments=augment, teacher=teacher).train(), []
+    model.backbone.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    images = torch.randn(4, 3, 32, 32)
+    model.loss(images.clone(), make_samples(LABELS[:4]))
+
+    pairs = random_pairs(step_streams(0, 0).local, 4, torch.device('cpu')).tolist()
+    assert pairs != [0, 1, 2, 3]
+    scores = scores_by_hand(teacher, images, by, grid=(8, 8))
+    expected, _ = reference_mixing.attentive_mix(images, one_hot(4), pairs, scores, 5, 4)
+    blurred = torch.tensor([reference_mixing.resample(image, (4, 4)) for image in scores.tolist()])
+    assert not torch.equal(reference_mixing.attentive_mix(images, one_hot(4), pairs, blurred, 5, 4)[0], expected)
+    (mixed,) = seen
+    assert torch.equal(mixed, expected)
+
+
+def scores_by_hand(teacher, images, by, grid=(4, 4)):
+    """Of a ViT's tokens: the attention of its last block, or the channel mean behind its final norm."""
     backbone, seen = teacher.eval().backbone, {}
     last = backbone.layers[-1].attn
     handles = [
@@ -236,11 +279,11 @@ def scores_by_hand(teacher, images, by):
     for handle in handles:
         handle.remove()
     if by == 'activation':
-        return seen['tokens'][:, 1:].mean(2).reshape(-1, 4, 4)
+        return seen['tokens'][:, 1:].mean(2).reshape(-1, *grid)
     scores = reference.block_attention(
         seen['inputs'], last.qkv.weight, last.qkv.bias, last.num_heads, num_extra_tokens=1
     )
-    return scores.reshape(-1, 4, 4)
+    return scores.reshape(-1, *grid)
 
 
 def test_without_a_teacher_the_classifier_refuses(make_classifier):
@@ -251,6 +294,6 @@ def test_without_a_teacher_the_classifier_refuses(make_classifier):
 def test_a_teacher_of_other_classes_will_do(make_classifier, make_samples):
     head = dict(type='mmpretrain.VisionTransformerClsHead', num_classes=11, in_channels=32)
     teacher = make_classifier('vit', type='mmpretrain.ImageClassifier', head=head)
-    augment = dict(type='smmix_mm.AttentiveMix', grid_size=4)
+    augment = dict(type='smmix_mm.AttentiveMix', cell_size=8)
     model = make_classifier('pvt', augments=augment, teacher=teacher).train()
     assert model.loss(torch.randn(3, 3, 32, 32), make_samples(LABELS[:3]))['loss_cls'].isfinite()

@@ -14,7 +14,7 @@ METHODS = dict(
     ResizeMix=dict(type='mmpretrain.ResizeMix', alpha=1.0),
     TransMix=dict(type='smmix_mm.TransMix'),
     TokenMix=dict(type='smmix_mm.TokenMix', patch_size=8, extra_tokens=2),
-    AttentiveMix=dict(type='smmix_mm.AttentiveMix', grid_size=4),
+    AttentiveMix=dict(type='smmix_mm.AttentiveMix', cell_size=8),
     SaliencyMix=dict(type='smmix_mm.SaliencyMix'),
     FMix=dict(type='smmix_mm.FMix'),
     PuzzleMix=dict(type='smmix_mm.PuzzleMix'),
@@ -39,6 +39,34 @@ def test_a_training_step(make_classifier, make_samples, name, family):
             if parameter.requires_grad:
                 assert parameter.grad is not None and parameter.grad.isfinite().all(), key
     assert all(parameter.grad is None for parameter in model.teacher.model.parameters())
+
+
+@pytest.mark.parametrize('batch', [1, 3])
+@pytest.mark.parametrize(
+    'method',
+    [
+        dict(type='smmix_mm.TokenMix', patch_size=4, mask='block'),
+        dict(type='smmix_mm.TokenMix', patch_size=4, mask='random'),
+        dict(type='smmix_mm.AttentiveMix', cell_size=4, by='attention'),
+        dict(type='smmix_mm.AttentiveMix', cell_size=12, by='activation'),
+        dict(type='smmix_mm.PuzzleMix', block_powers=(1, 2)),
+    ],
+)
+@pytest.mark.parametrize('teacher_patch', [4, 6])
+def test_a_grid_of_ones_own_needs_no_multiple_of_the_stride(
+    make_classifier, make_samples, method, batch, teacher_patch
+):
+    """Swin pads pictures of 36 x 36 to its stride of 8; regions of its tokens would not be where pixels are."""
+    size, samples = (36, 36), make_samples(range(batch))
+    vit = dict(patch_size=teacher_patch)
+    teacher = make_classifier('vit', size, type='mmpretrain.ImageClassifier', backbone=vit)
+    model = make_classifier('swin', size, augments=[method], teacher=teacher).train()
+    assert any(side % stride for side, stride in zip(size, model.adapter.stride, strict=True))
+    losses = model.loss(torch.randn(batch, 3, *size), samples)
+    sum(losses.values()).backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), key
+        assert 'bias_table' in key or parameter.grad.abs().sum() > 0, key
 
 
 @pytest.mark.parametrize('family', FAMILIES)

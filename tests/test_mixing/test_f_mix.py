@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import reference_mixing as reference
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from smmix_mm.mixing import FMix, Streams, step_streams
@@ -47,7 +47,7 @@ def test_forward_equals_numpy(batch, size, settings):
 
         stream = step_streams(3, step).local
         pairs = stream.permutation(batch).tolist()
-        count = int(stream.beta(*[settings.get('alpha', 1.0)] * 2) * size[0] * size[1])
+        count = int(stream.beta(*[settings.get('alpha', 1.0)] * 2) * (size[0] * size[1]))
         noise = stream.standard_normal((*size, 2), dtype=np.float32)
         field = reference.low_frequency_field(noise, settings.get('decay', 3.0))
         order = sorted(range(size[0] * size[1]), key=lambda pixel: -field.flat[pixel])
@@ -65,6 +65,7 @@ def test_forward_equals_numpy(batch, size, settings):
     st.floats(0, 1),
     st.integers(0, 2**32 - 1),
 )
+@example(5, (9, 10), 0.7, 0)  # 0.7 * 9 * 10 is 63, 0.7 * 90 a bit less
 def test_labels_count_pixels(batch, size, share, seed):
     """One mask for the batch; the label has as much of an image as the mixed image has, and no more than was drawn."""
     images, targets = numbered(batch, size)

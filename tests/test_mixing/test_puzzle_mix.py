@@ -29,13 +29,20 @@ class LinearMotivate:
         self.weight = torch.randn(pixels, classes, generator=generator).requires_grad_()
         self.calls = []
 
-    def __call__(self, images, **asked):
+    def __call__(self, images, *, gradient_of, **asked):
         self.calls.append(asked)
-        return Motivation(grid=(1, 1), logits=images.flatten(1) @ self.weight)
+        return told_by(lambda pixels: pixels.flatten(1) @ self.weight, images, gradient_of)
 
     def gradients(self, images, targets):
         probs = (images.flatten(1) @ self.weight.detach()).softmax(dim=1)
         return ((probs - targets) @ self.weight.detach().T).view(images.shape)
+
+
+@torch.enable_grad()
+def told_by(classify, images, gradient_of):
+    """The answer of a classifier that gives logits of images."""
+    images = images.detach().requires_grad_()
+    return Motivation(grid=(1, 1), gradient=torch.autograd.grad(gradient_of(classify(images)), images)[0])
 
 
 def one_hot(batch, classes=4):
@@ -206,9 +213,12 @@ def test_what_is_salient_is_kept():
     weight[0, :, :, :8] = 1
     weight[1, :, :, 8:] = 1
 
-    def motivate(images, **_):
+    def classify(images):
         # Each class looks at one half.
-        return Motivation(grid=(1, 1), logits=(images.unsqueeze(1) * weight).sum(dim=(2, 3, 4)) * one_hot(2, 2) * 0.01)
+        return (images.unsqueeze(1) * weight).sum(dim=(2, 3, 4)) * one_hot(2, 2) * 0.01
+
+    def motivate(images, *, gradient_of, **_):
+        return told_by(classify, images, gradient_of)
 
     method = PuzzleMix(beta=0.0, eta=0.0)
     for step in range(12):
@@ -236,11 +246,11 @@ def test_transport_shows_more_of_what_is_salient():
         assert (shown > before) if moves else (shown == before)
 
 
-def test_the_model_under_training_is_asked_for_logits_with_gradients():
+def test_the_model_under_training_is_asked_for_the_gradient_alone():
     motivate, images = LinearMotivate(3 * 64), torch.rand(3, 3, 8, 8)
     with torch.no_grad():
         PuzzleMix()(images, one_hot(3), motivate, step_streams(0, 0))
-    assert motivate.calls == [dict(attention=False, logits=True, by='model', gradients=True)]
+    assert motivate.calls == [dict(attention=False, logits=False, by='model', own_grid=True)]
     assert motivate.weight.grad is None
     assert not images.requires_grad
 
@@ -254,7 +264,9 @@ def test_gradients_are_those_of_the_loss(scale):
     torch.testing.assert_close(found / 1024, motivate.gradients(images, targets))
     weight = motivate.weight.detach()
     halves = PuzzleMix().find_gradients(
-        images, targets, lambda images, **_: Motivation((1, 1), logits=images.half().flatten(1) @ weight.half())
+        images,
+        targets,
+        lambda images, gradient_of, **_: told_by(lambda x: x.half().flatten(1) @ weight.half(), images, gradient_of),
     )
     if scale < 1:
         # Numbers down to 6e-8 have one digit left.
@@ -288,6 +300,21 @@ def test_block_numbers_are_drawn_from_their_range(monkeypatch):
         for step in range(12):
             PuzzleMix(block_powers=powers)(images, targets, motivate, step_streams(0, step))
         assert set(found) == expected
+
+
+@pytest.mark.parametrize('transport', [False, True])
+def test_batches_keep_their_memory_format(transport):
+    images, targets, motivate = torch.rand(4, 3, 16, 24), one_hot(4), LinearMotivate(3 * 16 * 24)
+    method = PuzzleMix(transport=transport)
+    for step in range(4):
+        expected = method(images, targets, motivate, step_streams(0, step))
+        last = images.to(memory_format=torch.channels_last)
+        mixed = method(last, targets, motivate, step_streams(0, step))
+        assert expected.images.is_contiguous()
+        assert mixed.images.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(mixed.images, expected.images)
+        assert torch.equal(mixed.targets, expected.targets)
+        assert torch.equal(last, images)
 
 
 def test_the_same_streams_give_the_same_batch():
@@ -379,6 +406,33 @@ def test_the_saliency_pass_leaves_no_gradients(make_classifier, make_samples, en
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name], msg=name)
         assert parameter.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize('autocast', [False, True])
+@pytest.mark.parametrize('family', ['cait', 'pvt'])
+def test_recomputed_activations_are_those_of_evaluation(make_classifier, make_samples, family, autocast):
+    """The gradient at the images is that of a model that keeps its activations and drops no blocks.
+
+    Outside of evaluation mode the backward pass would drop some of the blocks that it recomputes.
+    """
+    images, samples = torch.randn(3, 3, 32, 32), make_samples([0, 1, 2])
+    targets, found = torch.stack([sample.gt_score for sample in samples]), []
+    for backbone in (dict(), dict(with_cp=True, drop_path_rate=0.5), dict(drop_path_rate=0.5)):
+        torch.manual_seed(3)
+        model = make_classifier(family, augments=[PUZZLEMIX], backbone=backbone).train()
+        with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16, enabled=autocast):
+            found.append(model.mixing.methods[0].find_gradients(images, targets, model.motivate))
+        assert all(module.training for module in model.modules())
+        assert all(parameter.grad is None for parameter in model.parameters())
+    assert found[0].abs().sum() > 0
+    for gradients in found[1:]:
+        torch.testing.assert_close(gradients, found[0])
+
+    model = make_classifier(family, augments=[PUZZLEMIX], backbone=dict(with_cp=True, drop_path_rate=0.5)).train()
+    with torch.autocast('cpu', dtype=torch.bfloat16, enabled=autocast):
+        loss = model.loss(images, samples)['loss_cls']
+    loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
 @pytest.mark.parametrize('family', ['vit', 'pvt'])

@@ -7,7 +7,7 @@ import reference_mixing as reference
 import torch
 
 from smmix_mm import functional
-from smmix_mm.mixing import SaliencyMix, step_streams
+from smmix_mm.mixing import SaliencyMix, Streams, step_streams
 from smmix_mm.registry import BATCH_AUGMENTS
 
 
@@ -109,6 +109,50 @@ def test_the_wanted_share_comes_from_the_beta_distribution():
             crossed = stream.permutation(2)[0] == 1
             share = 1 - mixed.targets[0, 0].item() if crossed else 0
             assert share <= stream.beta(alpha, alpha) + 1e-6
+
+
+class FixedShare:
+    """A stream whose Beta distribution has one value."""
+
+    def __init__(self, share, rng):
+        self.share, self.rng = share, rng
+
+    def beta(self, *_):
+        return self.share
+
+    def __getattr__(self, name):
+        return getattr(self.rng, name)
+
+
+@pytest.mark.parametrize('share', [0.0, 1.0])
+@pytest.mark.parametrize('size', [(8, 8), (16, 12)])
+@pytest.mark.parametrize('saliency', ['spectral_residual', 'fine_grained'])
+@pytest.mark.usefixtures('contrib')
+def test_a_share_of_nothing_or_everything(saliency, size, share):
+    """Around the pixel in the middle: a box without pixels, or of all of them."""
+    images = torch.arange(4.0).view(-1, 1, 1, 1).expand(4, 3, *size).clone()
+    images[:, :, size[0] // 2, size[1] // 2] += 50
+    targets, streams = torch.eye(4), step_streams(0, 0)
+    streams = Streams(shared=streams.shared, local=FixedShare(share, streams.local))
+    mixed = SaliencyMix(saliency=saliency)(images.clone(), targets, None, streams)
+    pairs = step_streams(0, 0).local.permutation(4).tolist()
+    assert pairs != [0, 1, 2, 3]
+    assert torch.equal(mixed.images, images[pairs] if share else images)
+    assert torch.equal(mixed.targets, targets[pairs] if share else targets)
+
+
+@pytest.mark.usefixtures('contrib')
+def test_a_share_of_everything_off_the_middle_is_what_lies_inside():
+    """Half of the rows and three quarters of the columns: the peak is at the top, a quarter from the left."""
+    images = torch.arange(2.0).view(-1, 1, 1, 1).expand(2, 3, 8, 8).clone()
+    images[:, :, 0, 2] += 50
+    step = next(step for step in range(20) if step_streams(0, step).local.permutation(2).tolist() == [1, 0])
+    streams = step_streams(0, step)
+    streams = Streams(shared=streams.shared, local=FixedShare(1.0, streams.local))
+    mixed = SaliencyMix(saliency='fine_grained')(images.clone(), torch.eye(2), None, streams)
+    expected = reference.paste_pixels(images, [1, 0], reference.box_pixels((0, 0, 4, 6)))
+    assert torch.equal(mixed.images, expected)
+    torch.testing.assert_close(mixed.targets[0], torch.tensor([1 - 24 / 64, 24 / 64]))
 
 
 def test_nothing_of_the_box_waits_for_the_device(monkeypatch):

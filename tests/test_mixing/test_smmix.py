@@ -254,6 +254,8 @@ AS_PUBLISHED = dict(attention=True, logits=True, class_map_of=None, by=None, sca
         (dict(motivation_autocast=False), dict(autocast=False)),
         (dict(motivation_scale=0.5), dict(scale=0.5)),
         (dict(motivated_by='teacher'), dict(by='teacher')),
+        # One pass of the teacher for both.
+        (dict(motivated_by='teacher', label_reconstruction='tokenmix'), dict(by='teacher', class_map_of=True)),
         (dict(motivated_by='model'), dict(by='model')),
         (dict(loss=dict(con_weight=0)), dict(logits=False)),
         (dict(placement='cutmix'), dict(attention=False)),
@@ -262,8 +264,10 @@ AS_PUBLISHED = dict(attention=True, logits=True, class_map_of=None, by=None, sca
 )
 def test_only_what_is_needed_is_asked_for(settings, asked):
     """Weight 0 keeps no logits, CutMix's placement no attention."""
-    motivate = SpyMotivate(torch.rand(2, 4, 4), torch.rand(2, 3))
-    mixed = SMMix(**settings)(torch.rand(2, 3, 8, 8), torch.eye(3)[:2], motivate, step_streams(0, 0))
+    motivate, labels = SpyMotivate(torch.rand(2, 4, 4), torch.rand(2, 3), torch.rand(2, 4, 4)), torch.eye(3)[:2]
+    mixed = SMMix(**settings)(torch.rand(2, 3, 8, 8), labels, motivate, step_streams(0, 0))
+    for call in motivate.calls:
+        call['class_map_of'] = True if call['class_map_of'] is labels else call['class_map_of']
     assert motivate.calls == [AS_PUBLISHED | asked]
     assert (mixed.expected is not None) == motivate.calls[0]['logits']
 
@@ -313,11 +317,12 @@ def test_labels_reconstructed_by_tokenmix(batch, map_grid):
     assert motivate.calls[0] == AS_PUBLISHED | dict(by='model')
     assert motivate.calls[1].pop('class_map_of') is labels
     assert motivate.calls[1] == dict(attention=False, logits=False, by='teacher')
+    scores = scores.clamp(min=0) + 1e-8
     # Each coarse cell spreads to its four neighbours; where the grids agree nothing is resampled.
     if map_grid != (4, 6):
         flat = [reference.resize_bilinear(scores[b].reshape(-1, 1), map_grid, (4, 6)) for b in range(batch)]
         scores = torch.stack(flat).reshape(batch, 4, 6)
-    content = scores.clamp(min=0) + 1e-8
+    content = scores
     content = content / content.sum((1, 2), keepdim=True)
     for b in range(batch):
         source = batch - 1 - b

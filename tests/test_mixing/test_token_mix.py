@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mmpretrain.models.losses import CrossEntropyLoss, LabelSmoothLoss
 from torch import nn
 
+from smmix_mm import functional
 from smmix_mm.mixing import TokenMix, step_streams
 from smmix_mm.registry import BATCH_AUGMENTS
 from smmix_mm.structures import Motivation
@@ -80,12 +81,12 @@ def seen_by(mixed, images):
 @pytest.mark.parametrize('mask', ['block', 'random'])
 @pytest.mark.parametrize(('batch', 'size'), [(4, (8, 8)), (5, (8, 12)), (1, (12, 8)), (2, (6, 8))])
 def test_a_step_equals_loops(mask, smoothing, batch, size):
-    """Images pixel by pixel, and labels once the criterion has smoothed them."""
+    """Images pixel by pixel, and labels once the criterion has smoothed them; teachers of coarser and finer grids."""
     loss = LabelSmoothLoss(smoothing, num_classes=CLASSES, mode='original', use_sigmoid=True)
     method = with_loss(TokenMix(mask=mask, **SMALL), loss)
     grid = size[0] // 2, size[1] // 2
-    for step in range(5):
-        images, class_map = torch.randn(batch, 3, *size), torch.randn(batch, *grid)
+    for step, told in enumerate([grid, (2, 2), (3, 5), (7, 9), (1, 1)]):
+        images, class_map = torch.randn(batch, 3, *size), torch.randn(batch, *told)
         motivate = SpyMotivate(class_map)
         mixed = method(images.clone(), one_hot(LABELS[:batch]), motivate, step_streams(0, step))
         drawn = method.draw_mask(grid, step_streams(0, step).local)
@@ -100,7 +101,7 @@ def test_the_teacher_is_asked_once_for_class_maps_of_the_unmixed_images_alone():
     TokenMix(**SMALL)(torch.randn(3, 3, 8, 8), targets, motivate, step_streams(0, 0))
     (call,) = motivate.calls
     assert call.pop('class_map_of') is targets
-    assert call == dict(attention=False, logits=False, by='teacher')
+    assert call == dict(attention=False, logits=False, by='teacher', own_grid=True)
     assert TokenMix.needs_teacher
     assert TokenMix.asks_teacher == ('class_map',)
 
@@ -170,6 +171,17 @@ def test_maps_of_another_grid_are_resampled():
     torch.testing.assert_close(coarse.targets, even.targets)
     fine = method(images, targets, SpyMotivate(torch.full((2, 8, 8), 0.1)), step_streams(0, 0))
     torch.testing.assert_close(fine.targets, even.targets)
+
+
+def test_scores_are_clamped_where_the_teacher_gave_them():
+    """By hand, and only then averaged over tokens of the mask; tokens here weigh three cells as 3 : 3 : 1."""
+    method = TokenMix(mask='random', patch_size=2, share=0.5, extra_tokens=0)
+    method.draw_mask = lambda grid, stream: np.array([[True, False]])
+    # On the left the raw scores would sum to 0; clamped, there are 18 of 27 parts.
+    class_map = torch.tensor([[[6.0, -6.0, 0.0, 3.0]], [[1.0, 1.0, 1.0, 1.0]]])
+    mixed = method(torch.randn(2, 3, 2, 4), torch.eye(2), SpyMotivate(class_map), step_streams(0, 0))
+    torch.testing.assert_close(functional.content_map(class_map, (1, 2))[0], torch.tensor([[2 / 3, 1 / 3]]))
+    torch.testing.assert_close(mixed.targets, torch.tensor([[1 / 3, 1 / 2], [2 / 3, 1 / 2]]))
 
 
 @many

@@ -406,7 +406,7 @@ class ForbidSynchronisation(TorchDispatchMode):
         CUTMIX,
         dict(type='smmix_mm.TransMix'),
         dict(type='smmix_mm.TokenMix', patch_size=8, extra_tokens=2),
-        dict(type='smmix_mm.AttentiveMix', grid_size=4),
+        dict(type='smmix_mm.AttentiveMix', cell_size=8),
         dict(type='smmix_mm.SaliencyMix'),
         dict(type='smmix_mm.FMix'),
         dict(type='smmix_mm.AutoMix'),

@@ -89,6 +89,9 @@ def test_another_token_grid_is_resampled_to_the_students(make_classifier, make_t
     told = model.motivate(images, class_map_of=torch.eye(5)[:2])
     fine = build_adapter(alone.backbone).read(images, attention=True).attention
     assert told.grid == (4, 4) and fine.shape == (2, 8, 8)
+    # Unless the method mixes on a grid of its own.
+    own = model.motivate(images, own_grid=True)
+    assert own.grid == (8, 8) and own.attention.equal(fine)
     # The map stays the teacher's: methods bring it to a grid of their own.
     assert told.class_map.shape == (2, 8, 8)
     # Halved with a triangle of four: weights 1/8, 3/8, 3/8, 1/8, those beyond the edge left out.
@@ -133,8 +136,8 @@ def test_a_teacher_is_shared_by_copies_and_follows_the_images(make_classifier, m
     assert averaged.module.adapter.backbone is averaged.module.backbone
     images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     told = model.double().motivate(images)
-    assert told.logits.dtype == torch.float64
-    torch.testing.assert_close(told.logits, alone.double()(images))
+    # In the precision that it came with.
+    assert told.logits.equal(alone(images.float()))
     # To the device of the images, wherever the model was put: meta tensors stand for another device here.
     meta = model.to('meta').motivate(images.to('meta'))
     assert meta.logits.device.type == meta.attention.device.type == 'meta'
@@ -145,8 +148,10 @@ def test_a_teacher_is_shared_by_copies_and_follows_the_images(make_classifier, m
 @torch.no_grad()
 def test_where_the_weights_come_from(make_classifier, make_teacher, how):
     alone, cfg = make_teacher('pvt')
+    augments = SMMIX
     if how == 'of its backbone':
         cfg['backbone']['init_cfg'] = cfg.pop('init_cfg')
+        augments = [dict(type='smmix_mm.SMMix', loss=dict(con_weight=0))]
     elif how == 'instance':
         cfg = alone
     elif how == 'a full checkpoint of training':
@@ -154,7 +159,7 @@ def test_where_the_weights_come_from(make_classifier, make_teacher, how):
         trained.load_state_dict(alone.state_dict(), strict=False)
         weights = {**trained.state_dict(), 'mixing.methods.0.block.weight': torch.ones(2)}
         write_weights(cfg['init_cfg']['checkpoint'], weights)
-    model = make_classifier(augments=SMMIX, teacher=cfg)
+    model = make_classifier(augments=augments, teacher=cfg)
     if how != 'instance':
         with pytest.raises(RuntimeError, match=r'no weights yet: call init_weights\(\)'):
             model.motivate(torch.randn(1, 3, 32, 32))
@@ -184,6 +189,42 @@ def test_weights_that_do_not_fit_are_refused(make_classifier, make_teacher, tmp_
         model.init_weights()
     # Evaluation needs no teacher.
     assert model.eval()(torch.randn(1, 3, 32, 32)).shape == (1, 5)
+
+
+def test_a_pretrained_backbone_alone_knows_no_classes(make_classifier, make_teacher, tmp_path):
+    alone, cfg = make_teacher()
+    cfg['backbone']['init_cfg'] = cfg.pop('init_cfg')
+    before = copy.deepcopy(cfg)
+    for augments in (SMMIX, [dict(type='smmix_mm.AskEverything')]):
+        with pytest.raises(ValueError, match=r'teacher needs weights of its head too for (SMMix|AskEverything)'):
+            make_classifier(augments=augments, teacher=cfg)
+    assert cfg == before
+    # A part of it is not enough either, whatever mmengine would take.
+    weights = {name: value for name, value in alone.state_dict().items() if 'layers.2' not in name}
+    cfg['backbone']['init_cfg']['checkpoint'] = str(write_weights(tmp_path / 'part.pth', weights))
+    model = make_classifier(augments=[dict(type='smmix_mm.SMMix', loss=dict(con_weight=0))], teacher=cfg)
+    with pytest.raises(ValueError, match=r'part\.pth does not fit VisionTransformer'):
+        model.init_weights()
+
+
+def test_a_teacher_of_differently_normalised_images_is_refused(make_classifier, make_teacher):
+    _, cfg = make_teacher()
+    ours, others = dict(mean=[1.0] * 3, std=[2.0] * 3), dict(mean=[1.0] * 3, std=[3.0] * 3)
+    make_classifier(augments=SMMIX, teacher=cfg | dict(data_preprocessor=ours), data_preprocessor=ours)
+    # Without one of its own it is taken to know what it gets.
+    make_classifier(augments=SMMIX, teacher=cfg, data_preprocessor=ours)
+    with pytest.raises(ValueError, match=r"normalised by .*'std': \[2.0.*its own data_preprocessor has .*\[3.0"):
+        make_classifier(augments=SMMIX, teacher=cfg | dict(data_preprocessor=others), data_preprocessor=ours)
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
+def test_a_teacher_in_another_precision(make_classifier, dtype):
+    teacher = make_classifier(type='mmpretrain.ImageClassifier').to(dtype)
+    model = make_classifier(augments=[dict(type='smmix_mm.AskEverything'), *SMMIX], teacher=teacher)
+    images = torch.randn(2, 3, 32, 32)
+    told = model.motivate(images, class_map_of=torch.eye(5)[:2])
+    assert told.logits.dtype == next(teacher.parameters()).dtype == dtype
+    assert told.logits.equal(teacher(images.to(dtype)))
 
 
 def test_bad_teachers_are_refused_by_name(make_classifier, make_teacher):
@@ -265,14 +306,20 @@ def test_a_backbone_that_cannot_run_at_the_lower_resolution_is_named(make_classi
 @pytest.mark.parametrize('family', ['vit', 'pvt'])
 def test_gradients_at_the_images_and_nowhere_else(make_classifier, family):
     model = make_classifier(family).train()
-    images = torch.randn(2, 3, 32, 32, requires_grad=True)
-    told = model.motivate(images, attention=False, by='model', gradients=True)
-    (found,) = torch.autograd.grad(told.logits.square().sum(), images)
+    images = torch.randn(2, 3, 32, 32)
+    told = model.motivate(images, attention=False, by='model', gradient_of=lambda logits: logits.square().sum())
     assert all(parameter.grad is None for parameter in model.parameters())
-    (expected,) = torch.autograd.grad(model.eval()(images).square().sum(), images)
-    torch.testing.assert_close(found, expected)
-    assert found.abs().sum() > 0
-    assert model.train() and not model.motivate(images).logits.requires_grad
+    assert not (images.requires_grad or told.logits.requires_grad)
+    expected = images.clone().requires_grad_()
+    model.eval()(expected).square().sum().backward()
+    torch.testing.assert_close(told.gradient, expected.grad)
+    assert told.gradient.abs().sum() > 0
+    assert told.logits.equal(model(images))
+
+
+@pytest.mark.parametrize('settings', [dict(placement='cutmix', loss=dict(con_weight=0))])
+def test_a_method_that_asks_nothing_needs_no_teacher(make_classifier, settings):
+    make_classifier(augments=[dict(type='smmix_mm.SMMix', motivated_by='teacher', **settings)])
 
 
 def test_a_model_without_teacher_says_so(make_classifier):

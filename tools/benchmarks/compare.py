@@ -38,8 +38,9 @@ class Result:
         accuracy: Top-1 in per cent after the last epoch.
         best: The highest of all epochs.
         step_ms: Time per step in milliseconds, waiting for data included: the median of what was logged.
-        memory_mb: Peak memory in MB: of the GPU, or of the process where there is none.
-        seconds: Of the whole training, start and evaluation included.
+        memory_mb: Peak memory in MB: of the GPU, or of the process where there is none; there, after an interruption,
+            of the last process.
+        seconds: Start and evaluation included; after an interruption, of the last process.
     """
 
     accuracy: float
@@ -53,6 +54,7 @@ def main() -> None:
     args = parse_args()
     # Configs name their data relative to the root of the repository.
     os.chdir(ROOT)
+    check(args)
     results: dict[str, dict[int, Result]] = {}
     for method in args.methods:
         teacher = find_teacher(args) if needs_teacher(method, args) else None
@@ -95,8 +97,26 @@ def parse_args() -> argparse.Namespace:
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f'--{name} has to be at least 1, but got {getattr(args, name)}')
     args.model = str(Path(args.model).resolve())
+    if args.teacher not in METHODS:
+        args.teacher = str(Path(args.teacher).resolve())
     args.work_dir = (args.work_dir or ROOT / 'work_dirs/compare' / Path(args.model).stem).resolve()
     return args
+
+
+def check(args: argparse.Namespace) -> None:
+    """Builds every method before the first training, so that the last one is not refused after hours."""
+    teacher_wanted = False
+    for method in args.methods:
+        try:
+            teacher_wanted |= needs_teacher(method, args)
+        except Exception as error:
+            raise SystemExit(f'{method} cannot be built: {error}') from error
+    if not teacher_wanted:
+        return
+    if args.teacher not in METHODS and not Path(args.teacher).is_file():
+        raise SystemExit(f'--teacher is neither a method nor a checkpoint: {args.teacher}')
+    if args.teacher in METHODS and needs_teacher(args.teacher, args):
+        raise SystemExit(f'--teacher {args.teacher} needs a teacher itself; name another method, or a checkpoint')
 
 
 def build_config(method: str, seed: int, teacher: str | None, args: argparse.Namespace) -> Config:
@@ -153,11 +173,7 @@ def needs_teacher(method: str, args: argparse.Namespace) -> bool:
 def find_teacher(args: argparse.Namespace) -> str:
     """The checkpoint of the teacher, trained first if it has to be."""
     if args.teacher not in METHODS:
-        if not Path(args.teacher).is_file():
-            raise SystemExit(f'--teacher is neither a method nor a checkpoint: {args.teacher}')
-        return str(Path(args.teacher).resolve())
-    if needs_teacher(args.teacher, args):
-        raise SystemExit(f'--teacher {args.teacher} needs a teacher itself; name another method, or a checkpoint')
+        return args.teacher
     train(args.teacher, 0, None, args)
     return (run_dir(args.teacher, 0, args) / 'last_checkpoint').read_text()
 

@@ -2,7 +2,7 @@
 # paper cites; no probability is stated in the papers. It needs a teacher, see ../teachers. That is a transformer here,
 # which tells its strongest cells by attention; by='activation' is the published form, made for a ResNet.
 mixing = dict(
-    augments=[dict(type='smmix_mm.AttentiveMix', cells=None, alpha=2.0, grid_size=7, by='attention')],
+    augments=[dict(type='smmix_mm.AttentiveMix', cells=None, alpha=2.0, cell_size=32, by='attention')],
     probs=[1.0],
     same_on_all_ranks=True,
 )

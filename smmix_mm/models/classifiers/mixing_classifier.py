@@ -109,7 +109,14 @@ class MixingClassifier(ImageClassifier):
 
     @torch.no_grad()
     def motivate(
-        self, images: Tensor, attention: bool = True, logits: bool = True, *, by: str | None = None, **how: Any
+        self,
+        images: Tensor,
+        attention: bool = True,
+        logits: bool = True,
+        *,
+        by: str | None = None,
+        own_grid: bool = False,
+        **how: Any,
     ) -> Motivation:
         """Asks the teacher, or the model under training, about unmixed images, and leaves no trace.
 
@@ -121,15 +128,17 @@ class MixingClassifier(ImageClassifier):
         if by == 'teacher' and self.teacher is None:
             raise ValueError(f"{type(self).__name__} has no teacher, but by='teacher' was asked for")
         with untraced_autocast(images.device.type):
-            grid = self.adapter.grid(images)
-            self._check_alignment(images, grid)
+            if not own_grid:
+                grid = self.adapter.grid(images)
+                self._check_alignment(images, grid)
             if by == 'model' or self.teacher is None:
                 motivation = read_motivation(self, self.adapter, images, attention, logits, **how)
             else:
                 motivation = self.teacher.motivate(images, attention, logits, **how)
-        motivation.grid = grid
-        if attention:
-            motivation.attention = functional.resample_scores(motivation.attention, grid)
+        if not own_grid:
+            motivation.grid = grid
+            if attention:
+                motivation.attention = functional.resample_scores(motivation.attention, grid)
         return motivation
 
     def classify(self, feats: tuple[Tensor, ...]) -> Tensor:
@@ -207,7 +216,7 @@ class MixingClassifier(ImageClassifier):
                     f'{type(self).__name__}, but got None'
                 )
             if self.teacher is not None:
-                self.teacher.check(method.asks_teacher, name, self.head.num_classes)
+                self.teacher.check(method.asks_teacher, name, self.head.num_classes, self.data_preprocessor)
 
     def _check_labels(self, preprocessor: nn.Module, args: tuple, kwargs: dict) -> None:
         """Before labels leave the host: on a GPU a wrong one would be an assertion without a name."""

@@ -1,6 +1,6 @@
 """What a classifier says about unmixed images: the pass that the model under training and a teacher share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -22,7 +22,7 @@ def read_motivation(
     class_map_of: Tensor | None = None,
     activation: bool = False,
     scale: float = 1.0,
-    gradients: bool = False,
+    gradient_of: Callable[[Tensor], Tensor] | None = None,
     autocast: bool = True,
 ) -> Motivation:
     """Asks a classifier about unmixed images: evaluation mode, and no trace left.
@@ -31,7 +31,7 @@ def read_motivation(
         model (ImageClassifier): Whom to ask.
         adapter (Adapter): Of its backbone.
         images (Tensor): ``(B, C, H, W)``, preprocessed.
-        attention, logits, class_map_of, activation, scale, gradients, autocast: as
+        attention, logits, class_map_of, activation, scale, gradient_of, autocast: as
             :class:`smmix_mm.mixing.base.Motivate`.
 
     Returns:
@@ -40,17 +40,21 @@ def read_motivation(
     Raises:
         ValueError: If the backbone cannot run on images of that many pixels.
     """
-    with torch.set_grad_enabled(gradients), evaluating(model), untraced_autocast(images.device.type, autocast):
-        if not (attention or logits or activation) and class_map_of is None:
+    by_gradient = gradient_of is not None
+    with torch.set_grad_enabled(by_gradient), evaluating(model), untraced_autocast(images.device.type, autocast):
+        if not (attention or logits or activation or by_gradient) and class_map_of is None:
             return Motivation(adapter.grid(images))
-        images = _rescale(images, scale, adapter.stride)
+        images = _rescale(images, scale, adapter.stride).requires_grad_(by_gradient)
         adapter.check_size(tuple(images.shape[-2:]))
         features = adapter.read(images, attention=attention)
         tokens, grid = features.tokens, features.grid
+        scores = classify(model, features.feats) if logits or by_gradient else None
         return Motivation(
             grid=grid,
             attention=features.attention,
-            logits=classify(model, features.feats) if logits else None,
+            logits=scores.detach() if logits else None,
+            # Here, since recomputed activations have to be those of evaluation mode too.
+            gradient=torch.autograd.grad(gradient_of(scores), images)[0] if by_gradient else None,
             class_map=None if class_map_of is None else class_scores(model, tokens, class_map_of).unflatten(1, grid),
             activation=tokens.float().mean(dim=2).unflatten(1, grid) if activation else None,
         )
@@ -75,10 +79,11 @@ def class_scores(model: ImageClassifier, tokens: Tensor, targets: Tensor) -> Ten
     linear = _last_linear(model.head)
     hidden = model.head.pre_logits((tokens.flatten(0, 1),)).unflatten(0, tokens.shape[:2])
     # One row of the classifier's weight an image: all classes at all tokens would cost up to a tenth of the backbone.
+    dtype = torch.promote_types(hidden.dtype, torch.float32)
+    hidden, targets = hidden.to(dtype), targets.to(dtype)
     with torch.autocast(tokens.device.type, enabled=False):
-        weight = targets.float() @ linear.weight.float()
-        scores = torch.einsum('bnc,bc->bn', hidden.float(), weight)
-        return scores if linear.bias is None else scores + (targets.float() @ linear.bias.float()).unsqueeze(1)
+        scores = torch.einsum('bnc,bc->bn', hidden, targets @ linear.weight.to(dtype))
+        return scores if linear.bias is None else scores + (targets @ linear.bias.to(dtype)).unsqueeze(1)
 
 
 def check_class_scores(model: ImageClassifier, embed_dims: int) -> None:
@@ -97,12 +102,15 @@ def check_class_scores(model: ImageClassifier, embed_dims: int) -> None:
             f'is {type(model.neck).__name__}'
         )
     classes = model.head.num_classes
-    tokens = torch.linspace(-1, 1, classes * embed_dims).view(classes, 1, embed_dims)
     try:
+        weight = _last_linear(model.head).weight
+        like = dict(device=weight.device, dtype=weight.dtype)
+        tokens = torch.linspace(-1, 1, classes * embed_dims, **like).view(classes, 1, embed_dims)
         with torch.no_grad(), evaluating(model):
-            expected = model.head((tokens.squeeze(1),)).diagonal()
-            found = class_scores(model, tokens, torch.eye(classes)).squeeze(1)
-        fits = torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
+            expected = model.head((tokens.squeeze(1),)).diagonal().double()
+            found = class_scores(model, tokens, torch.eye(classes, **like)).squeeze(1).double()
+        tolerance = 100 * torch.finfo(weight.dtype).eps
+        fits = torch.allclose(found, expected, rtol=tolerance, atol=tolerance * expected.abs().max().item())
     except Exception as error:
         raise ValueError(f'its head {type(model.head).__name__} cannot be applied at a token: {error}') from error
     if not fits:
@@ -139,9 +147,10 @@ def untraced_autocast(device_type: str, enabled: bool = True) -> Iterator[None]:
 
 
 def _rescale(images: Tensor, scale: float, stride: tuple[int, int]) -> Tensor:
+    images = images.detach()
     if scale == 1:
         return images
-    size = [max(1, round(side * scale / step)) * step for side, step in zip(images.shape[-2:], stride, strict=True)]
+    size = [max(1, int(side * scale / step + 0.5)) * step for side, step in zip(images.shape[-2:], stride, strict=True)]
     return F.interpolate(images, size, mode='bilinear', align_corners=False, antialias=True)
 
 

@@ -1,12 +1,19 @@
 """A frozen model that motivates in the place of the one under training."""
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
 
 from smmix_mm.adapters.base import build_adapter
-from smmix_mm.engine.pretrained import BackboneInit, is_pretrained, load_classifier, with_strict_loading
+from smmix_mm.engine.pretrained import (
+    BackboneInit,
+    is_pretrained,
+    load_backbone,
+    load_classifier,
+    with_strict_loading,
+)
 from smmix_mm.registry import MODELS
 from smmix_mm.structures import Motivation
 
@@ -21,8 +28,8 @@ class Teacher:
 
     Args:
         cfg (dict | nn.Module): Config of an ``ImageClassifier`` or a subclass, its backbone of a family with an
-            adapter, with an ``init_cfg`` of type ``'Pretrained'`` of its own or of its parts; or a classifier that has
-            its weights.
+            adapter, with an ``init_cfg`` of type ``'Pretrained'``; or a classifier that has its weights. Where the
+            ``init_cfg`` is that of the backbone, the teacher can tell attention and activations alone.
 
     Attributes:
         model (nn.Module): The classifier, in evaluation mode and without gradients.
@@ -34,11 +41,11 @@ class Teacher:
 
     def __init__(self, cfg: dict | nn.Module) -> None:
         self._is_loaded = isinstance(cfg, nn.Module)
+        self._has_head = True
         self._checkpoint: dict | None = None
-        if not self._is_loaded:
-            cfg = self._build(dict(cfg))
-        self.model: nn.Module = cfg
-        self._freeze()
+        self.model: nn.Module = cfg if self._is_loaded else self._build(copy.deepcopy(dict(cfg)))
+        self.model.requires_grad_(False)
+        self.model.eval()
         if not all(hasattr(self.model, part) for part in ('backbone', 'head')):
             raise ValueError(
                 f'teacher has to be a classifier with a backbone and a head, such as mmpretrain.ImageClassifier, but '
@@ -50,42 +57,55 @@ class Teacher:
             raise ValueError(f'teacher: {error}') from error
         self.num_classes: int | None = getattr(self.model.head, 'num_classes', None)
 
-    def check(self, asked: Iterable[str], method: str, num_classes: int) -> None:
+    def check(
+        self, asked: Iterable[str], method: str, num_classes: int, data_preprocessor: nn.Module | None = None
+    ) -> None:
         """Refuses, before training starts, to be asked for what it cannot tell.
 
         Args:
             asked (Iterable[str]): See :attr:`smmix_mm.mixing.MixingMethod.asks_teacher`.
             method (str): Named in the error.
             num_classes (int): Classes of the model under training.
+            data_preprocessor (nn.Module, optional): That of the model under training, whose images the teacher gets.
+                Defaults to None, which is not compared.
 
         Raises:
-            ValueError: If it knows other classes, or its head cannot be applied at a token where that is asked for.
+            ValueError: If it knows other classes, or its head has no weights or cannot be applied at a token, where
+                that is asked for; if it was trained on images that were normalised in another way.
         """
         asked = set(asked)
-        if asked & {'logits', 'class_map'} and self.num_classes != num_classes:
-            raise ValueError(
-                f'teacher needs num_classes={num_classes}, the classes of the model under training, for {method}, but '
-                f'has {self.num_classes}'
-            )
+        if asked & {'logits', 'class_map'}:
+            if self.num_classes != num_classes:
+                raise ValueError(
+                    f'teacher needs num_classes={num_classes}, the classes of the model under training, for {method}, '
+                    f'but has {self.num_classes}'
+                )
+            if not self._has_head:
+                raise ValueError(
+                    f'teacher needs weights of its head too for {method}: give the init_cfg to the teacher, not to its '
+                    f'backbone'
+                )
         if 'class_map' in asked:
             try:
                 check_class_scores(self.model, self.adapter.embed_dims)
             except ValueError as error:
                 raise ValueError(f'teacher lacks the class maps that {method} needs: {error}') from error
+        if asked:
+            self._check_normalisation(data_preprocessor)
 
     def load(self) -> None:
-        """Loads its weights, all or none.
+        """Loads its weights, all or none, unless it has them.
 
         Raises:
             FileNotFoundError, OSError, ValueError: As :func:`smmix_mm.engine.load_classifier`.
         """
         if self._is_loaded:
             return
-        if self._checkpoint:
-            load_classifier(self.model, self._checkpoint['checkpoint'], self._checkpoint['prefix'])
+        checkpoint = self._checkpoint['checkpoint'], self._checkpoint['prefix']
+        if self._has_head:
+            load_classifier(self.model, *checkpoint)
         else:
-            self.model.init_weights()
-        self._freeze()
+            load_backbone(self.model.backbone, *checkpoint)
         self._is_loaded = True
 
     def motivate(self, images: Tensor, *asked: Any, **how: Any) -> Motivation:
@@ -97,27 +117,36 @@ class Teacher:
         if not self._is_loaded:
             raise RuntimeError('the teacher has no weights yet: call init_weights() of the classifier before training')
         weight = next(self.model.parameters())
-        if (weight.device, weight.dtype) != (images.device, images.dtype):
-            self.model.to(images)
-        return read_motivation(self.model, self.adapter, images, *asked, **how)
-
-    def _freeze(self) -> None:
-        self.model.requires_grad_(False)
-        self.model.eval()
+        if weight.device != images.device:
+            self.model.to(images.device)
+        return read_motivation(self.model, self.adapter, images.to(weight.dtype), *asked, **how)
 
     def _build(self, cfg: dict) -> nn.Module:
         """Without loading: whoever only evaluates the model under training needs no weights here."""
-        init_cfg = cfg.get('init_cfg')
-        if is_pretrained(init_cfg):
-            cfg.pop('init_cfg')
-            self._checkpoint = next(part for part in with_strict_loading(init_cfg) if part['type'] is BackboneInit)
-        model = MODELS.build(cfg)
-        if not self._checkpoint and not any(is_pretrained(getattr(part, 'init_cfg', None)) for part in model.modules()):
+        for owner in (cfg, cfg.get('backbone') or {}):
+            init_cfg = owner.get('init_cfg')
+            if is_pretrained(init_cfg):
+                self._checkpoint = next(part for part in with_strict_loading(init_cfg) if part['type'] is BackboneInit)
+                self._has_head = owner is cfg
+                del owner['init_cfg']
+                return MODELS.build(cfg)
+        raise ValueError(
+            f"teacher needs weights: init_cfg=dict(type='Pretrained', checkpoint=...), but got "
+            f'init_cfg={cfg.get("init_cfg")}'
+        )
+
+    def _check_normalisation(self, data_preprocessor: nn.Module | None) -> None:
+        found, needed = (
+            {name: getattr(part, name).flatten().tolist() for name in ('mean', 'std')}
+            if getattr(part, '_enable_normalize', False)
+            else None
+            for part in (getattr(self.model, 'data_preprocessor', None), data_preprocessor)
+        )
+        if found and needed and found != needed:
             raise ValueError(
-                f"teacher needs weights: init_cfg=dict(type='Pretrained', checkpoint=...), its own or its parts', but "
-                f'got init_cfg={init_cfg}'
+                f'teacher gets the images of the model under training, normalised by {needed}, but its own '
+                f'data_preprocessor has {found}'
             )
-        return model
 
     def __deepcopy__(self, memo: dict) -> 'Teacher':
         return self

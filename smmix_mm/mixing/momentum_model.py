@@ -1,0 +1,75 @@
+"""The model whose features and judgement AutoMix's mix block learns from."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from smmix_mm.adapters.base import build_adapter
+
+from .base import TrainedModel
+
+
+class MomentumModel(nn.Module):
+    """The moving average of a classifier's backbone, neck and head: frozen, and always in evaluation mode.
+
+    Names in the ``state_dict`` are those of mmengine's averaged models: ``module.*`` and ``steps``.
+
+    Args:
+        model (TrainedModel): Copied. Its later weights come with each update.
+        layer (int): The layer to read.
+
+    Attributes:
+        module (nn.ModuleDict): ``backbone``, ``neck`` if there is one, and ``head``.
+        steps (Tensor): Updates so far, int64.
+    """
+
+    # Not mmpretrain's CosineEMA: outside of a run it fails, its cosine follows its own updates instead of the run's
+    # iterations, which are more, and in an update the host waits for the device at every parameter.
+    def __init__(self, model: TrainedModel, layer: int) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(_parts(model)).requires_grad_(False)
+        self.register_buffer('steps', torch.tensor(0))
+        # Built here, since the copies of the model's hooks answer to the model's adapter alone.
+        self.adapter = build_adapter(self.module['backbone'])
+        self.layer = layer
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``(B, classes)``; gradients reach the images, not the parameters."""
+        feats = self.module['backbone'](images)
+        return self.module['head'](self.module['neck'](feats) if 'neck' in self.module else feats)
+
+    # No care for autocast's cache is needed: it holds weights that need gradients, and these do not.
+    @torch.no_grad()
+    def read_layer(self, images: Tensor) -> Tensor:
+        """Features ``(B, C', h', w')`` of the layer."""
+        return self.adapter.read_layer(images, self.layer)
+
+    @torch.no_grad()
+    def update_parameters(self, model: TrainedModel, momentum: float) -> None:
+        """Moves towards the model; by the first update, all the way, to the same bits. Nothing waits for the device.
+
+        Args:
+            model (TrainedModel): The one that was copied.
+            momentum (float): What part of its parameters is taken over, in [0, 1]. Buffers are copied.
+        """
+        # Chosen on the device: 1 the first time.
+        part = (self.steps == 0).float().clamp(min=momentum)
+        trained = _parts(model)
+        parameters, buffers = dict(trained.named_parameters()), dict(trained.named_buffers())
+        # Not through .data: PVT keeps resized position embeddings by the version of the original ones.
+        for name, parameter in self.module.named_parameters():
+            parameter.lerp_(parameters[name], part.to(parameter.dtype))
+        for name, buffer in self.module.named_buffers():
+            buffer.copy_(buffers[name])
+        self.steps += 1
+
+    def train(self, mode: bool = True) -> 'MomentumModel':
+        """Evaluation mode, whatever is asked for."""
+        return super().train(False)
+
+
+def _parts(model: TrainedModel) -> nn.ModuleDict:
+    parts = {'backbone': model.backbone, 'neck': model.neck if model.with_neck else None, 'head': model.head}
+    return nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
