@@ -19,6 +19,7 @@ from smmix_mm.engine.pretrained import with_strict_loading
 from smmix_mm.models.initialization import init_transformer
 from smmix_mm.registry import MODELS
 
+from .mlp import MLP
 from .pvt import is_square
 
 EPS = 1e-6
@@ -83,31 +84,17 @@ class ClassAttention(nn.Module):
         return self.proj(attended.transpose(1, 2).flatten(2))
 
 
-class CaiTMLP(nn.Module):
-    """The two-layer perceptron of a block, under the official names."""
-
-    def __init__(self, dims: int, hidden_dims: int, drop_rate: float = 0.0) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dims, hidden_dims)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden_dims, dims)
-        self.drop = nn.Dropout(drop_rate)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
-
-
 class LayerScaleBlock(nn.Module):
     """Norms, perceptron and layer scale, which both kinds of block have.
 
     Args:
         attention (nn.Module): Of either kind.
-        mlp (CaiTMLP): The perceptron.
+        mlp (MLP): The perceptron.
         dims (int): Channels.
         init_value (float): What the layer scale starts from.
     """
 
-    def __init__(self, attention: nn.Module, mlp: CaiTMLP, dims: int, init_value: float) -> None:
+    def __init__(self, attention: nn.Module, mlp: MLP, dims: int, init_value: float) -> None:
         super().__init__()
         self.init_value = init_value
         self.gamma_1 = nn.Parameter(torch.empty(dims))
@@ -138,7 +125,7 @@ class CaiTBlock(LayerScaleBlock):
         drop_path_rate: float,
     ) -> None:
         attention = TalkingHeadsAttention(dims, num_heads, qkv_bias, drop_rate)
-        super().__init__(attention, CaiTMLP(dims, int(dims * mlp_ratio), drop_rate), dims, init_value)
+        super().__init__(attention, MLP(dims, int(dims * mlp_ratio), drop_rate), dims, init_value)
         # A plain number: torch.compile stumbles over mmcv's DropPath when it holds a NumPy or tensor scalar.
         self.drop_path = DropPath(float(drop_path_rate))
 
@@ -152,7 +139,7 @@ class CaiTClassBlock(LayerScaleBlock):
 
     def __init__(self, dims: int, num_heads: int, mlp_ratio: float, qkv_bias: bool, init_value: float) -> None:
         attention = ClassAttention(dims, num_heads, qkv_bias)
-        super().__init__(attention, CaiTMLP(dims, int(dims * mlp_ratio)), dims, init_value)
+        super().__init__(attention, MLP(dims, int(dims * mlp_ratio)), dims, init_value)
 
     def forward(self, x: Tensor, cls_token: Tensor) -> Tensor:
         attended = self.attn(self.norm1(torch.cat([cls_token, x], dim=1)))

@@ -20,6 +20,8 @@ from smmix_mm.engine.pretrained import with_strict_loading
 from smmix_mm.models.initialization import init_transformer
 from smmix_mm.registry import MODELS
 
+from .mlp import MLP
+
 # The official code leaves torch's default to the norms of the patch embeddings and after the spatial reduction.
 EPS = 1e-6
 PATCH_EPS = 1e-5
@@ -72,20 +74,6 @@ class PVTAttention(nn.Module):
         return self.proj_drop(self.proj(attended.transpose(1, 2).flatten(2)))
 
 
-class PVTMLP(nn.Module):
-    """The two-layer perceptron of a block, under the official names."""
-
-    def __init__(self, dims: int, hidden_dims: int, drop_rate: float) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dims, hidden_dims)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden_dims, dims)
-        self.drop = nn.Dropout(drop_rate)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
-
-
 class PVTBlock(nn.Module):
     """Attention and perceptron, each behind a norm, each dropped per sample with ``drop_path_rate``."""
 
@@ -103,7 +91,7 @@ class PVTBlock(nn.Module):
         self.norm1 = nn.LayerNorm(dims, eps=EPS)
         self.attn = PVTAttention(dims, num_heads, sr_ratio, qkv_bias, drop_rate)
         self.norm2 = nn.LayerNorm(dims, eps=EPS)
-        self.mlp = PVTMLP(dims, int(dims * mlp_ratio), drop_rate)
+        self.mlp = MLP(dims, int(dims * mlp_ratio), drop_rate)
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
