@@ -11,14 +11,22 @@ __version__ = '0.1.0'
 
 _HOMES = {
     'Adapter': 'smmix_mm.adapters',
+    'AttentiveMix': 'smmix_mm.mixing',
+    'AutoMix': 'smmix_mm.mixing',
     'CaiT': 'smmix_mm.models',
     'DigitScenes': 'smmix_mm.datasets',
+    'FMix': 'smmix_mm.mixing',
+    'MixBlock': 'smmix_mm.models',
     'MixedBatch': 'smmix_mm.structures',
     'MixingClassifier': 'smmix_mm.models',
     'MixingMethod': 'smmix_mm.mixing',
+    'PuzzleMix': 'smmix_mm.mixing',
     'PVT': 'smmix_mm.models',
+    'SaliencyMix': 'smmix_mm.mixing',
     'SMMix': 'smmix_mm.mixing',
     'SMMixLoss': 'smmix_mm.models',
+    'TokenMix': 'smmix_mm.mixing',
+    'TransMix': 'smmix_mm.mixing',
 }
 
 __all__ = ['__version__', *_HOMES]
