@@ -114,7 +114,7 @@ class AutoMix(MixingMethod):
             mixed, _ = self._mix(images, features, share, pairs)
         return MixedBatch(
             images=torch.cat([mixed, images]),
-            targets=torch.cat([share * targets[pairs] + (1 - share) * targets, targets]),
+            targets=torch.cat([functional.mix_pairs(targets, share, pairs), targets]),
             losses=losses,
         )
 
@@ -154,7 +154,7 @@ class AutoMix(MixingMethod):
             nothing = 0.0 * sum(parameter.sum() for parameter in self.mix_block.parameters())
             return {'loss_mix_block': nothing} | ({'loss_mask': nothing} if self.mask_weight else {})
         mixed, mask = self._mix(images, features, share, pairs)
-        labels = share * targets[pairs] + (1 - share) * targets
+        labels = functional.mix_pairs(targets, share, pairs)
         losses = {'loss_mix_block': self._model[0].criterion(self.momentum_model(mixed), labels)}
         if self.mask_weight:
             excess = ((mask.mean(dim=(1, 2)) - share).abs() - self.mask_margin).clamp(min=0)
