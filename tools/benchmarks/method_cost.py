@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
-from step_time import INNER_REPEATS, MODELS_TIMED, build, evaluation, mix, training_step
+from step_time import INNER_REPEATS, MODELS_TIMED, build, evaluation, mix, random_batch, training_step
 from timing import print_times, time_interleaved, write_report
 
 from smmix_mm.models import MixingClassifier
@@ -51,10 +51,7 @@ RATIOS = {
 def time_methods(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Times all of them; returns as :func:`time_interleaved`."""
     device = torch.device(args.device)
-    torch.manual_seed(0)
-    images = torch.randn(args.batch_size, 3, 224, 224, device=device)
-    labels = torch.arange(args.batch_size, device=device) % 1000
-    targets = torch.eye(1000, device=device)[labels]
+    images, targets = random_batch(args.batch_size, device)
     samples = [DataSample().set_gt_score(row) for row in targets]
     teacher = build(args.model, None, device)
     models: dict[str, MixingClassifier] = {

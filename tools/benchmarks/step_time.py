@@ -48,6 +48,13 @@ def build(
     return MODELS.build(dict(cfg, teacher=teacher)).to(device).train()
 
 
+def random_batch(batch_size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Pictures of noise ``(B, 3, 224, 224)`` and their one-hot labels ``(B, 1000)``, always the same."""
+    torch.manual_seed(0)
+    labels = torch.arange(batch_size, device=device) % 1000
+    return torch.randn(batch_size, 3, 224, 224, device=device), torch.eye(1000, device=device)[labels]
+
+
 def training_step(model: MixingClassifier, images: Tensor, samples: list[DataSample]) -> Callable[[], None]:
     """Forward, losses, backward and optimiser step."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
@@ -86,10 +93,8 @@ def mixing(images: Tensor, grid: tuple[int, int]) -> Callable[[], None]:
 def time_model(name: str, args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Times all variants of a model; returns as :func:`time_interleaved`."""
     device = torch.device(args.device)
-    torch.manual_seed(0)
-    images = torch.randn(args.batch_size, 3, 224, 224, device=device)
-    labels = torch.arange(args.batch_size, device=device) % 1000
-    samples = [DataSample().set_gt_score(row) for row in torch.eye(1000, device=device)[labels]]
+    images, targets = random_batch(args.batch_size, device)
+    samples = [DataSample().set_gt_score(row) for row in targets]
     plain = build(name, None, device)
     smmix = build(name, dict(type='smmix_mm.SMMix'), device)
     cutmix = build(name, dict(type='mmpretrain.CutMix', alpha=1.0), device)
