@@ -1,12 +1,13 @@
 """Loading backbones from checkpoints of classifiers, or not at all."""
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine.fileio import get_file_backend, get_local_path
 from mmengine.logging import print_log
-from mmengine.model import PretrainedInit, update_init_info
+from mmengine.model import BaseModule, PretrainedInit, update_init_info
 from torch import Tensor, nn
 
 from .checkpoint import TRAINING_ONLY, load_strictly, read_weights
@@ -243,6 +244,17 @@ def is_pretrained(init_cfg: dict | list[dict] | None) -> bool:
     """Whether an ``init_cfg`` loads weights."""
     configs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []
     return any(config['type'] in ('Pretrained', PretrainedInit) for config in configs)
+
+
+@contextmanager
+def strict_init_cfg(module: BaseModule) -> Iterator[None]:
+    """Has the ``init_weights`` of mmengine's load strictly what its ``init_cfg`` names: :func:`with_strict_loading`."""
+    written = module.init_cfg
+    module.init_cfg = with_strict_loading(written)
+    try:
+        yield
+    finally:
+        module.init_cfg = written
 
 
 def with_strict_loading(init_cfg: dict | list[dict] | None) -> list[dict]:

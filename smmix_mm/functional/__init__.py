@@ -9,7 +9,7 @@ size ``(rows, cols)`` in tokens; the *share* is the source's part of the area. U
 
 from .attention import class_attention, image_attention, resample_scores
 from .fourier import low_frequency_field
-from .labels import attention_share, content_map, mix_pairs, region_share
+from .labels import attended_labels, attention_share, content_map, mix_pairs, region_share
 from .losses import consistency_loss, region_means
 from .masks import (
     Box,
@@ -39,6 +39,7 @@ __all__ = [
     'Box',
     'Region',
     'arrange_blocks',
+    'attended_labels',
     'attention_share',
     'block_colours',
     'block_saliency',

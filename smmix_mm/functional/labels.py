@@ -42,6 +42,27 @@ def attention_share(attention: Tensor, mask: Tensor) -> Tensor:
     return (attention * mask).flatten(1).sum(1) / attention.flatten(1).sum(1)
 
 
+def attended_labels(
+    source_targets: Tensor, target_targets: Tensor, attention: Tensor, mask: Tensor, area_share: float | Tensor
+) -> Tensor:
+    r"""Labels whose source's share is the mean of its part of the area and of its part of the attention.
+
+    `TransMix: Attend to Mix for Vision Transformers <https://arxiv.org/abs/2111.09833>`_.
+
+    Args:
+        source_targets (Tensor): Labels ``(B, classes)`` of what was pasted.
+        target_targets (Tensor): Labels ``(B, classes)`` of what it was pasted into.
+        attention (Tensor): Of the mixed images, ``(B, h, w)``, as in :func:`attention_share`.
+        mask (Tensor): ``(B, h, w)`` or ``(h, w)`` bool, True where source tokens were pasted.
+        area_share (float | Tensor): The source's part of the area, in [0, 1], a number.
+
+    Returns:
+        Tensor: ``(B, classes)``.
+    """
+    share = (area_share + attention_share(attention, mask).unsqueeze(1)) / 2
+    return share * source_targets + (1 - share) * target_targets
+
+
 def content_map(scores: Tensor, grid: tuple[int, int]) -> Tensor:
     """Scores of an image's own class as a distribution over a grid.
 

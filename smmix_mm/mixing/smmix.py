@@ -134,9 +134,12 @@ class SMMix(MixingMethod):
     def relabel(self, features: Features, mixed: MixedBatch) -> Tensor:
         if self.label_reconstruction != 'transmix':
             return mixed.targets
-        attended = functional.attention_share(features.class_attention, mixed.source_mask)
-        share = (mixed.source_mask.flatten(1).float().mean(1) + attended).unsqueeze(1) / 2
-        return share * mixed.source_targets + (1 - share) * mixed.target_targets
+        mask = mixed.source_mask
+        # All masks of a batch have the same size.
+        area_share = mask[0].float().mean()
+        return functional.attended_labels(
+            mixed.source_targets, mixed.target_targets, features.class_attention, mask, area_share
+        )
 
     def losses(
         self,

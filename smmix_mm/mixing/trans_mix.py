@@ -53,9 +53,8 @@ class TransMix(MixingMethod):
     def relabel(self, features: Features, mixed: MixedBatch) -> Tensor:
         attention, size = features.class_attention, tuple(mixed.images.shape[-2:])
         mask = functional.box_mask(mixed.source_box, size, tuple(attention.shape[-2:]), attention.device)
-        attended = functional.attention_share(attention, mask).unsqueeze(1)
-        share = (functional.box_share(mixed.source_box, size) + attended) / 2
-        return share * mixed.source_targets + (1 - share) * mixed.target_targets
+        area_share = functional.box_share(mixed.source_box, size)
+        return functional.attended_labels(mixed.source_targets, mixed.target_targets, attention, mask, area_share)
 
     def draw_box(self, size: tuple[int, int], stream: np.random.Generator) -> Box:
         """Draws the box of a step.

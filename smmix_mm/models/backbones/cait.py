@@ -9,18 +9,17 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
-from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from smmix_mm.engine.pretrained import with_strict_loading
+from smmix_mm.engine.pretrained import strict_init_cfg
 from smmix_mm.models.initialization import init_transformer
 from smmix_mm.registry import MODELS
 
 from .mlp import MLP
-from .pvt import is_square
+from .pos_embed import fit_pos_embed
 
 EPS = 1e-6
 
@@ -244,12 +243,8 @@ class CaiT(BaseModule):
             init_transformer(self)
             for block in (*self.blocks, *self.blocks_token_only):
                 block.reset_layer_scale()
-        written = self.init_cfg
-        self.init_cfg = with_strict_loading(written)
-        try:
+        with strict_init_cfg(self):
             super().init_weights()
-        finally:
-            self.init_cfg = written
 
     def grid(self, img_size: tuple[int, int]) -> tuple[int, int]:
         """Token grid ``(h, w)`` for images of a size.
@@ -295,11 +290,7 @@ class CaiT(BaseModule):
         found = state_dict.get(name)
         if found is None or found.shape == self.pos_embed.shape or found.ndim != 3 or len(found) != 1:
             return
-        # Only square grids can be told from the number of their tokens; others are left for torch to refuse.
-        if is_square(found.shape[1]):
-            side, (rows, cols) = int(found.shape[1] ** 0.5), self.pos_grid
-            print_log(f'{name}: resized from a grid of {side} x {side} to {rows} x {cols}', logger='current')
-            state_dict[name] = resize_pos_embed(found, (side, side), self.pos_grid, 'bicubic', num_extra_tokens=0)
+        state_dict[name] = fit_pos_embed(found, self.pos_grid, name, 'bicubic')
 
 
 def _mix_heads(linear: nn.Linear, scores: Tensor) -> Tensor:

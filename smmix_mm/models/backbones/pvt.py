@@ -10,17 +10,17 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
-from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from smmix_mm.engine.pretrained import with_strict_loading
+from smmix_mm.engine.pretrained import strict_init_cfg
 from smmix_mm.models.initialization import init_transformer
 from smmix_mm.registry import MODELS
 
 from .mlp import MLP
+from .pos_embed import fit_pos_embed, is_square
 
 # The official code leaves torch's default to the norms of the patch embeddings and after the spatial reduction.
 EPS = 1e-6
@@ -241,12 +241,8 @@ class PVT(BaseModule):
         """Published initialisation first, then whatever ``init_cfg`` says, pretrained weights last and whole."""
         if not self.is_init:
             init_transformer(self)
-        written = self.init_cfg
-        self.init_cfg = with_strict_loading(written)
-        try:
+        with strict_init_cfg(self):
             super().init_weights()
-        finally:
-            self.init_cfg = written
 
     def grids(self, img_size: tuple[int, int]) -> list[tuple[int, int]]:
         """Token grids ``(h, w)`` of the four stages for images of a size.
@@ -387,20 +383,11 @@ class PVT(BaseModule):
             num_extra_tokens = int(self._has_cls_token(stage))
             if stage == NUM_STAGES - 1 and not num_extra_tokens and is_square(found.shape[1] - 1):
                 found = found[:, 1:]
-            # Only square grids can be told from the number of their tokens; others are left for torch to refuse.
-            side = int((found.shape[1] - num_extra_tokens) ** 0.5)
-            if is_square(found.shape[1] - num_extra_tokens) and (side, side) != grid:
-                print_log(f'{name}: resized from a grid of {side} x {side} to {grid[0]} x {grid[1]}', logger='current')
-                found = resize_pos_embed(found, (side, side), grid, 'bilinear', num_extra_tokens)
-            state_dict[name] = found
+            state_dict[name] = fit_pos_embed(found, grid, name, 'bilinear', num_extra_tokens)
 
 
 def _nothing_resized() -> list[dict]:
     return [{} for _ in range(NUM_STAGES)]
-
-
-def is_square(number: int) -> bool:
-    return number > 0 and int(number**0.5) ** 2 == number
 
 
 def _parse_arch(

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .pvt import NUM_STAGES, is_square
+from .pos_embed import is_square
+from .pvt import NUM_STAGES
 
 
 def settings_of(weights: Mapping[str, Tensor]) -> dict:
