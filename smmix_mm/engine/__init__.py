@@ -2,8 +2,8 @@
 
 from .checkpoint import check_fit, read_checkpoint, read_weights, write_weights
 from .dataloaders import complete_dataloaders
+from .hooks import SavePictures
 from .pretrained import load_backbone, load_classifier
-from .save_pictures import SavePictures
 
 __all__ = [
     'SavePictures',

@@ -1,5 +1,7 @@
 """One file per method: it draws, calls :mod:`smmix_mm.functional`, returns a ``MixedBatch``."""
 
+from smmix_mm.streams import Streams, step_streams
+
 from .attentive_mix import AttentiveMix
 from .auto_mix import AutoMix
 from .base import MixingMethod
@@ -9,7 +11,6 @@ from .random_mixing import RandomMixing
 from .saliency_mix import SaliencyMix
 from .smmix import SMMix
 from .stock import StockMixing, Unmixed
-from .streams import Streams, step_streams
 from .token_mix import TokenMix
 from .trans_mix import TransMix
 

@@ -5,11 +5,11 @@ from torch import Tensor
 
 from smmix_mm import functional
 from smmix_mm.registry import BATCH_AUGMENTS
+from smmix_mm.streams import Streams, random_pairs
 from smmix_mm.structures import MixedBatch
 
 from .base import MixingMethod, Motivate
 from .checks import POSITIVE, check_choice, check_grid, check_number, check_whole_number
-from .streams import Streams, random_pairs
 
 
 @BATCH_AUGMENTS.register_module()

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from smmix_mm import functional
 from smmix_mm.registry import BATCH_AUGMENTS, MODELS
+from smmix_mm.streams import Streams, random_pairs
 from smmix_mm.structures import Criterion, Features, MixedBatch, RegionClassifier
 
 from .base import MixingMethod, Motivate, TrainedModel
 from .checks import NOT_NEGATIVE, POSITIVE, check_number
 from .momentum_model import MomentumModel
-from .streams import Streams, random_pairs
 
 
 @BATCH_AUGMENTS.register_module()

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor, nn
 
+from smmix_mm.streams import Streams
 from smmix_mm.structures import Criterion, Features, MixedBatch, Motivation, RegionClassifier
-
-from .streams import Streams
 
 if TYPE_CHECKING:
     from smmix_mm.adapters.base import Adapter

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from smmix_mm import functional
 from smmix_mm.registry import BATCH_AUGMENTS
+from smmix_mm.streams import Streams, random_pairs, to_device
 from smmix_mm.structures import MixedBatch
 
 from .base import MixingMethod, Motivate, TrainedModel
 from .checks import NOT_NEGATIVE, POSITIVE, check_number, check_whole_number
-from .streams import Streams, random_pairs, to_device
 
 # Factor on the loss whose gradient is taken, so that half precision does not round it to zero on the way.
 LOSS_SCALE = 1024.0

@@ -6,10 +6,10 @@ from mmengine.dist import get_rank
 from torch import Tensor, nn
 
 from smmix_mm.registry import BATCH_AUGMENTS
+from smmix_mm.streams import StepClock, Streams, step_streams
 
 from .base import MixingMethod
 from .stock import StockMixing, Unmixed
-from .streams import StepClock, Streams, step_streams
 
 Augment = Mapping | MixingMethod | Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from smmix_mm import functional
 from smmix_mm.registry import BATCH_AUGMENTS
+from smmix_mm.streams import Streams, random_pairs, to_device
 from smmix_mm.structures import MixedBatch
 
 from .base import MixingMethod, Motivate
 from .checks import POSITIVE, check_choice, check_number
-from .streams import Streams, random_pairs, to_device
 
 
 @BATCH_AUGMENTS.register_module()

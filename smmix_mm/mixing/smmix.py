@@ -11,11 +11,11 @@ from smmix_mm import functional
 from smmix_mm.functional import Region
 from smmix_mm.models.losses.smmix_loss import SMMixLoss
 from smmix_mm.registry import BATCH_AUGMENTS, MODELS
+from smmix_mm.streams import Streams
 from smmix_mm.structures import Criterion, Features, MixedBatch, Motivation, RegionClassifier
 
 from .base import MixingMethod, Motivate
 from .checks import check_choice, check_number
-from .streams import Streams
 
 
 @BATCH_AUGMENTS.register_module()

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from smmix_mm.streams import Streams, seeded_globals
 from smmix_mm.structures import MixedBatch
 
 from .base import MixingMethod, Motivate
-from .streams import Streams, seeded_globals
 
 
 class StockMixing(MixingMethod):

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from smmix_mm import functional
 from smmix_mm.registry import BATCH_AUGMENTS
+from smmix_mm.streams import Streams, to_device
 from smmix_mm.structures import MixedBatch
 
 from .base import MixingMethod, Motivate, TrainedModel
 from .checks import check_choice, check_grid, check_number, check_whole_number
-from .streams import Streams, to_device
 
 # Tries to place one block before the mask is left as it is.
 TRIES = 10

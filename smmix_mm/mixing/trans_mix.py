@@ -6,11 +6,11 @@ from torch import Tensor
 from smmix_mm import functional
 from smmix_mm.functional import Box
 from smmix_mm.registry import BATCH_AUGMENTS
+from smmix_mm.streams import Streams
 from smmix_mm.structures import Features, MixedBatch
 
 from .base import MixingMethod, Motivate
 from .checks import POSITIVE, check_number
-from .streams import Streams
 
 
 @BATCH_AUGMENTS.register_module()

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smmix_mm.mixing import AttentiveMix, step_streams
-from smmix_mm.mixing.streams import random_pairs
 from smmix_mm.registry import BATCH_AUGMENTS
+from smmix_mm.streams import random_pairs
 from smmix_mm.structures import Motivation
 
 CLASSES = 5

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from smmix_mm.mixing import streams
-from smmix_mm.mixing.streams import StepClock, seeded_globals, step_streams
+from smmix_mm import streams
+from smmix_mm.streams import StepClock, seeded_globals, step_streams
 
 
 def numbers(stream):
