@@ -1,27 +1,46 @@
 #!/usr/bin/env bash
-# Builds the environment that `make demo` and `make test` run in.
-# Usage: tools/setup_env.sh VENV    (PYTHON names the interpreter; default: the first of python3, python3.12 .. 3.10 that fits)
+# Builds the environment that `make demo` and `make test` run in, or that of `make test-openmmlab`.
+# Usage: tools/setup_env.sh VENV [onedl|openmmlab]
+# The second names the packages: the maintained onedl-* ones (default), or the original ones on torch 2.1.
+# PYTHON names the interpreter; default: the first of python3, python3.12 .. 3.10 that fits.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-venv=${1:?usage: tools/setup_env.sh VENV}
+usage='usage: tools/setup_env.sh VENV [onedl|openmmlab]'
+venv=${1:?$usage}
+family=${2:-onedl}
 
 say() { printf '\n== %s\n' "$*"; }
 fail() { printf '\nERROR: %s\n' "$*" >&2; exit 1; }
-fits() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
-requirement() { grep -E "^$1[<>=]" requirements.txt; }
+fits() { "$1" -c "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, $newest_python))" 2>/dev/null; }
+requirement() { grep -E "^$1[<>=]" "$requirements"; }
+
+case $family in
+  onedl)
+    requirements=requirements.txt mmcv=onedl-mmcv newest_python=12 limit=
+    # Without build isolation mmcv's build requirements are ours to provide: it asks for setuptools 80.
+    setuptools='setuptools>=80,<81'
+    ;;
+  openmmlab)
+    requirements=tools/requirements-openmmlab.txt mmcv=mmcv newest_python=11
+    limit=' (torch 2.1.2 has no build for later ones)'
+    # mmcv 2.1 needs the pkg_resources of that time.
+    setuptools='setuptools<70'
+    ;;
+  *) fail "$usage, but got $family" ;;
+esac
 
 find_python() {
   for candidate in ${PYTHON:-python3 python3.12 python3.11 python3.10}; do
     if fits "$candidate"; then echo "$candidate"; return; fi
   done
-  fail "no Python 3.10, 3.11 or 3.12 found (tried: ${PYTHON:-python3 python3.12 python3.11 python3.10});" \
+  fail "no Python 3.10 to 3.$newest_python found$limit, tried: ${PYTHON:-python3 python3.12 python3.11 python3.10};" \
     "install one, or name it: make PYTHON=/path/to/python3.11 ..."
 }
 
 # One line per compiled file instead of minutes of silence; the whole output goes to a log.
 build_mmcv() {
   local log=$venv/mmcv-build.log
-  if ! "$venv/bin/python" -m pip install -v --no-build-isolation --no-deps "$@" "$(requirement onedl-mmcv)" 2>&1 |
+  if ! "$venv/bin/python" -m pip install -v --no-build-isolation --no-deps "$@" "$(requirement "$mmcv")" 2>&1 |
     tee "$log" | { grep --line-buffered -oE '^ *\[[0-9]+/[0-9]+\]' || true; } | sed -u 's/^ */   mmcv ops /'; then
     tail -n 30 "$log" >&2
     fail "mmcv did not build; the whole output is in $log"
@@ -59,15 +78,14 @@ pip() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$
 
 say "Installing build tools, torch and torchvision (several GB on Linux, unless they are cached)"
 pip --upgrade pip
-# Without build isolation mmcv's build requirements are ours to provide: it asks for setuptools 80.
-pip 'setuptools>=80,<81' wheel packaging ninja psutil
-pip "$(requirement torch)" "$(requirement torchvision)"
+pip "$setuptools" wheel packaging ninja psutil
+pip "$(requirement torch)" "$(requirement torchvision)" "$(requirement numpy)"
 
 say "Installing mmcv with its compiled ops (about 10 minutes on two cores, once; then pip's cache has it)"
 build_mmcv
 
 say "Installing the other packages and smmix_mm"
-pip --no-build-isolation -r requirements.txt
+pip --no-build-isolation -r "$requirements"
 pip --no-build-isolation --no-deps --editable .
 
 say "Verifying mmcv's compiled ops"
