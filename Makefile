@@ -2,13 +2,16 @@
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+# The original OpenMMLab packages on torch 2.1, beside.
+OPENMMLAB_VENV := .venv-openmmlab
+OPENMMLAB_READY := $(OPENMMLAB_VENV)/.ready
 SOURCES := smmix_mm configs tools tests
 
-.PHONY: help demo test test-slow lint format bench env clean
+.PHONY: help demo test test-slow test-openmmlab lint format bench env clean
 .DEFAULT_GOAL := help
 
 help:  ## Lists the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: $(READY)  ## Pretrains a small PVT with CutMix and with SMMix, detects and segments with it, and compares
 	$(RUN) tools/demo.py
@@ -19,6 +22,9 @@ test: $(READY)  ## All tests but the slow ones
 test-slow: $(READY)  ## The slow tests
 	$(RUN) -m pytest -m slow
 
+test-openmmlab: $(OPENMMLAB_READY)  ## The tests of `make test` with the original OpenMMLab packages on torch 2.1
+	$(OPENMMLAB_VENV)/bin/python -m pytest -m "not slow"
+
 lint: $(READY)  ## Checks format and style
 	$(RUN) -m ruff format --check $(SOURCES)
 	$(RUN) -m ruff check $(SOURCES)
@@ -27,9 +33,12 @@ format: $(READY)  ## Formats the code and mends what can be mended
 	$(RUN) -m ruff format $(SOURCES)
 	$(RUN) -m ruff check --fix $(SOURCES)
 
-bench: $(READY)  ## Times training steps of all methods, and PVT on large pictures against mmdet's
-	$(RUN) tools/benchmarks/step_time.py
-	$(RUN) tools/benchmarks/method_cost.py
+bench: $(READY)  ## Times training steps, mixing, the input pipeline, what exact resume costs, and PVT on large pictures
+	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/step_time.py
+	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/method_cost.py
+	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/mixing_copy.py
+	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/data_loading.py
+	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/resume_cost.py
 	$(RUN) tools/benchmarks/dense_backbone.py
 
 env: $(READY)  ## Only sets up the environment
@@ -38,5 +47,9 @@ $(READY): requirements.txt pyproject.toml tools/setup_env.sh
 	PYTHON="$(PYTHON)" bash tools/setup_env.sh $(VENV)
 	@touch $@
 
-clean:  ## Removes the environment and everything that was generated
-	rm -rf $(VENV) work_dirs data/digit_scenes data/digit_scenes_dense .pytest_cache .ruff_cache *.egg-info
+$(OPENMMLAB_READY): tools/requirements-openmmlab.txt pyproject.toml tools/setup_env.sh
+	PYTHON="$(PYTHON)" bash tools/setup_env.sh $(OPENMMLAB_VENV) openmmlab
+	@touch $@
+
+clean:  ## Removes the environments and everything that was generated
+	rm -rf $(VENV) $(OPENMMLAB_VENV) work_dirs data/digit_scenes data/digit_scenes_dense .pytest_cache .ruff_cache *.egg-info

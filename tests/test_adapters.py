@@ -17,9 +17,12 @@ from smmix_mm.adapters import (
     CaiTAdapter,
     PVTAdapter,
     SwinTransformerAdapter,
+    Tap,
     VisionTransformerAdapter,
     build_adapter,
+    opened,
 )
+from smmix_mm.compat import make_traceable
 from smmix_mm.models import PVT, CaiT
 
 # Settings, the size the backbone is built for, the size it gets.
@@ -454,6 +457,7 @@ def test_a_compiled_backbone_is_read_like_any_other(make_backbone, family):
     backbone, images = make_backbone(family), torch.randn(2, 3, 48, 64)
     adapter = build_adapter(backbone)
     expected = adapter.read(images, attention=True, class_attention=True)
+    make_traceable(backbone)
     for part in backbone.modules():
         if isinstance(part, DropPath):
             part.drop_prob = float(part.drop_prob)  # a NumPy scalar in the stock ViT, which breaks the graph
@@ -641,3 +645,15 @@ def test_swin_refuses_what_the_stock_backbone_would_and_nothing_else(make_backbo
     else:
         adapter.check_size((side, 64))
     build_adapter(make_backbone('swin', window_size=3, pad_small_map=True)).check_size((side, 64))
+
+
+def test_a_tap_whose_module_was_not_seen_says_so():
+    """As in a compiled backbone that is not one graph; instead of nothing where a tensor is expected."""
+    module = nn.Linear(2, 2)
+    tap = Tap(module)
+    with opened(tap):
+        with pytest.raises(RuntimeError, match=r'the hook on Linear saw no output: .* smmix_mm\.CompileBackbone'):
+            _ = tap.value
+        module(torch.ones(2))
+        assert tap.value.shape == (2,)
+    assert tap.value is None

@@ -9,6 +9,7 @@ import reference_mixing as reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from marks import needs_cpu_float16
 
 from smmix_mm import functional
 from smmix_mm.mixing import PuzzleMix, Streams, step_streams
@@ -257,11 +258,20 @@ def test_the_model_under_training_is_asked_for_the_gradient_alone():
 
 @pytest.mark.parametrize('scale', [1.0, 1e-6])
 def test_gradients_are_those_of_the_loss(scale):
-    """Times a constant, and in half precision just as in single: it keeps small ones from becoming zero."""
+    """Times a constant."""
     motivate, images, targets = LinearMotivate(3 * 64), torch.rand(3, 3, 8, 8), one_hot(3)
     motivate.weight = (motivate.weight.detach() * scale).requires_grad_()
     found = PuzzleMix().find_gradients(images, targets, motivate)
     torch.testing.assert_close(found / 1024, motivate.gradients(images, targets))
+
+
+@needs_cpu_float16
+@pytest.mark.parametrize('scale', [1.0, 1e-6])
+def test_gradients_in_half_precision_are_those_in_single(scale):
+    """The constant keeps small ones from becoming zero."""
+    motivate, images, targets = LinearMotivate(3 * 64), torch.rand(3, 3, 8, 8), one_hot(3)
+    motivate.weight = (motivate.weight.detach() * scale).requires_grad_()
+    found = PuzzleMix().find_gradients(images, targets, motivate)
     weight = motivate.weight.detach()
     halves = PuzzleMix().find_gradients(
         images,

@@ -143,7 +143,8 @@ def test_swin(size):
     torch.testing.assert_close(features.feats[0], maps.permute(0, 3, 1, 2), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(features.tokens, maps.flatten(1, 2), rtol=1e-4, atol=1e-4)
     pooled = nn.AdaptiveAvgPool2d(1)(features.feats[0]).flatten(1)
-    torch.testing.assert_close(model.head.fc(pooled), model(images), rtol=1e-5, atol=1e-5)
+    # Not closer: on torch 2.1 some logits, which are sums of 768 products, are 1.9e-5 apart.
+    torch.testing.assert_close(model.head.fc(pooled), model(images), rtol=1e-4, atol=1e-4)
 
     # timm keeps the shift and its mask of each block; the inputs of its window attention are cut into windows already.
     block, grid = model.layers[-1].blocks[-1], features.grid

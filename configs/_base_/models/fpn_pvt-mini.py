@@ -12,6 +12,6 @@ model = dict(
         feature_strides=[4, 8, 16],
         num_classes=11,
         # Nine of ten pixels are background: with full weight on them little else is predicted after so short a run.
-        loss_decode=dict(class_weight=[0.2, *[1.0] * 10]),
+        loss_decode=dict(_delete_=True, type='smmix_mm.ClassWeightedCrossEntropy', class_weight=[0.2, *[1.0] * 10]),
     ),
 )

@@ -15,6 +15,7 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from smmix_mm.compat import is_compiling
 from smmix_mm.engine.pretrained import strict_init_cfg
 from smmix_mm.models.initialization import init_transformer
 from smmix_mm.registry import MODELS
@@ -31,9 +32,6 @@ NUM_STAGES = 4
 # Grids whose resized position embeddings are kept in evaluation: those of a few image sizes, such as the buckets of a
 # detector's test images.
 MAX_RESIZED = 4
-
-# torch 2.1 has it under another name alone, which later ones warn of.
-_is_compiling = getattr(torch.compiler, 'is_compiling', torch._utils.is_compiling)
 
 
 class PVTAttention(nn.Module):
@@ -333,7 +331,7 @@ class PVT(BaseModule):
         return resized
 
     def _keeps_resized(self, embed: Tensor) -> bool:
-        if _is_compiling() or torch.jit.is_tracing() or torch.is_grad_enabled():
+        if is_compiling() or torch.jit.is_tracing() or torch.is_grad_enabled():
             return False
         # `_resized` and not `training` alone, which a motivation pass turns off within a training step.
         return self._resized is not None and not self.training and not embed.is_inference()

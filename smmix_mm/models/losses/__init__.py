@@ -1,3 +1,4 @@
+from .class_weighted_cross_entropy import ClassWeightedCrossEntropy
 from .smmix_loss import SMMixLoss
 
-__all__ = ['SMMixLoss']
+__all__ = ['ClassWeightedCrossEntropy', 'SMMixLoss']
