@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -195,6 +196,32 @@ def test_paste_windows_takes_each_sources_corner_in_the_source():
     assert torch.equal(mixed, expected)
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.uint8])
+@pytest.mark.parametrize('patch', [1, 2, 4, 8, 12, 16])
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+def test_paste_windows_copies_the_same_pixels_however_wide_a_patch_is(dtype, patch, memory_format):
+    """Rows of a patch are copied as elements of 16 bytes where whole ones make them up."""
+    images = torch.randint(0, 256, (3, 2, 3 * patch, 5 * patch)).to(dtype).to(memory_format=memory_format)
+    attention = torch.rand(3, 3, 5)
+    mixed, _ = functional.max_min_mix(images, attention, (2, 2))
+    assert mixed.is_contiguous(memory_format=memory_format)
+    assert torch.equal(mixed, reference.max_min_mix(images, attention, (2, 2))[0])
+
+
+def test_paste_windows_reads_memory_that_begins_between_wide_elements():
+    images = torch.from_numpy(np.random.default_rng(0).random(1 + 2 * 3 * 8 * 8, np.float32)[1:]).view(2, 3, 8, 8)
+    attention = torch.rand(2, 2, 2)
+    mixed, _ = functional.max_min_mix(images, attention, (1, 1))
+    assert torch.equal(mixed, reference.max_min_mix(images, attention, (1, 1))[0])
+
+
+def test_paste_windows_keeps_the_bits_of_what_is_no_number():
+    images = torch.tensor([math.nan, -0.0, math.inf, -math.nan]).expand(2, 1, 4, 4).clone()
+    corners = torch.zeros(2, 2, dtype=torch.int64)
+    mixed = functional.paste_windows(images, corners, corners, (1, 1), (1, 1))
+    assert torch.equal(mixed.view(torch.int32), images.flip(0).view(torch.int32))
+
+
 def test_paste_windows_reads_views_with_gaps():
     """Images that are a crop of a larger tensor mix like a copy of them, and the larger tensor stays as it was."""
     larger = torch.rand(2, 3, 12, 12)
@@ -309,7 +336,7 @@ def test_consistency_loss_is_zero_where_both_agree_and_has_a_direction():
 
 
 def test_functional_imports_torch_and_nothing_else():
-    """Also without any OpenMMLab package on the machine."""
+    """Also without any OpenMMLab package on the machine; compat tells versions of torch apart."""
     code = """
 import sys
 for name in ('mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmseg'):
@@ -321,7 +348,9 @@ print(*sorted(set(sys.modules) - before))
 """
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    assert all(name == 'smmix_mm' or name.startswith('smmix_mm.functional') for name in done.stdout.split())
+    ours = [name.removeprefix('smmix_mm').split('.') for name in done.stdout.split() if name.startswith('smmix_mm')]
+    assert len(ours) == len(done.stdout.split())
+    assert {room for _, room, *_ in filter(lambda steps: len(steps) > 1, ours)} == {'functional', 'compat'}
 
 
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])

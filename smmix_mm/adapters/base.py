@@ -18,16 +18,39 @@ class Tap:
 
     The hook stays on the module for good and does nothing while the tap is closed: hooks that come and go are not seen
     by a compiled backbone. It survives ``copy.deepcopy`` (EMA), the copy tapping the copied module.
+
+    Args:
+        module (nn.Module): Of the backbone.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self.value: Any = None
+        self._of = type(module).__name__
+        self._output: Any = None
         self.is_open = False
         module.register_forward_hook(self)
 
     def __call__(self, module: nn.Module, args: tuple, output: Any) -> None:
         if self.is_open:
-            self.value = output
+            self._output = output
+
+    @property
+    def value(self) -> Any:
+        """The module's last output since the tap was opened; None while it is closed.
+
+        Raises:
+            RuntimeError: If the tap is open and the module was not seen to run.
+        """
+        if self.is_open and self._output is None:
+            raise RuntimeError(
+                f'the hook on {self._of} saw no output: either the backbone did not run it, or torch.compile, which '
+                f'leaves out hooks where a graph breaks; compile the backbone by the hook smmix_mm.CompileBackbone, '
+                f'with fullgraph=True'
+            )
+        return self._output
+
+    def close(self) -> None:
+        """Lets go of what it holds."""
+        self.is_open, self._output = False, None
 
 
 @contextmanager
@@ -39,7 +62,7 @@ def opened(*taps: Tap) -> Iterator[None]:
         yield
     finally:
         for tap in taps:
-            tap.is_open, tap.value = False, None
+            tap.close()
 
 
 class Adapter(ABC):

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from smmix_mm.compat import is_compiling
+
 Region = tuple[int, int]
 
 
@@ -106,8 +108,9 @@ def paste_windows(
     _check_region(region, grid)
     patch = _patch_size(images, grid)
     mixed = images.clone()
-    if torch.are_deterministic_algorithms_enabled():
-        # On CUDA their indexed writes copy a strided view out and back as a whole: wrong where windows overlap.
+    if torch.are_deterministic_algorithms_enabled() or is_compiling():
+        # The windows of the view below overlap: deterministic writes on CUDA copy all of it out and back, which is
+        # wrong then, and torch.compile refuses to write to it.
         source = _window_tokens(source_corners, region)
         target = _window_tokens(target_corners, region)
         _tokens(mixed, grid)[target] = _tokens(images.flip(0), grid)[source]
@@ -116,8 +119,9 @@ def paste_windows(
     batch = torch.arange(len(images), device=images.device)
     target_rows, target_cols = target_corners.unbind(1)
     source_rows, source_cols = source_corners.unbind(1)
-    cut = _windows(images, region, patch)[batch.flip(0), :, source_rows, source_cols]
-    _windows(mixed, region, patch)[batch, :, target_rows, target_cols] = cut
+    read, written, patch = _widen(images, mixed, patch)
+    cut = _windows(read, region, patch)[batch.flip(0), :, source_rows, source_cols]
+    _windows(written, region, patch)[batch, :, target_rows, target_cols] = cut
     return mixed
 
 
@@ -132,7 +136,10 @@ def max_min_corners(attention: Tensor, region: Region) -> tuple[Tensor, Tensor]:
         tuple[Tensor, Tensor]: ``(B, 2)`` each. For image ``b`` the first token of the most attended window of its
         source, image ``B - 1 - b``, and that of its own least attended window.
     """
-    return max_windows(attention, region).flip(0), min_windows(attention, region)
+    sums = window_sums(attention, region)
+    flat = sums.flatten(1)
+    corners = _unflatten(torch.cat([flat.argmax(dim=1).flip(0), flat.argmin(dim=1)]), sums.shape[-1])
+    return corners[: len(sums)], corners[len(sums) :]
 
 
 def max_min_mix(images: Tensor, attention: Tensor, region: Region) -> tuple[Tensor, Tensor]:
@@ -169,6 +176,38 @@ def max_min_mix(images: Tensor, attention: Tensor, region: Region) -> tuple[Tens
 
 def _unflatten(index: Tensor, columns: int) -> Tensor:
     return torch.stack([torch.div(index, columns, rounding_mode='floor'), index % columns], dim=1)
+
+
+def _widen(images: Tensor, mixed: Tensor, patch: tuple[int, int]) -> tuple[Tensor, Tensor, tuple[int, int]]:
+    """The same memory seen as elements of 16 bytes, where whole ones make up each row of a patch.
+
+    Indexed copies take one element after the other, whatever its size; of wide ones there are fewer.
+
+    Args:
+        images (Tensor): ``(B, C, H, W)``.
+        mixed (Tensor): Same shape and layout.
+        patch (tuple[int, int]): Height and width in pixels.
+
+    Returns:
+        tuple[Tensor, Tensor, tuple[int, int]]: All three as they were given, or batches ``(B, C, H, W')`` of wide
+        elements, with the channels in the rows if they come last in memory, and the patch in these elements.
+    """
+    unchanged = images, mixed, patch
+    height, width = patch
+    if images.device.type not in ('cpu', 'cuda') or images.requires_grad:
+        return unchanged
+    if not images.is_contiguous():
+        if not images.is_contiguous(memory_format=torch.channels_last):
+            return unchanged
+        width *= images.shape[1]
+        images, mixed = (batch.permute(0, 2, 3, 1).flatten(2).unsqueeze(1) for batch in (images, mixed))
+    count = 16 // images.element_size()
+    # Foreign memory, such as NumPy's, may begin anywhere.
+    if width % count or any(batch.data_ptr() % 16 for batch in (images, mixed)):
+        return unchanged
+    # By way of one row, because strides of sides of length 1 can be anything.
+    read, written = (batch.view(-1).view(torch.complex128).view(*batch.shape[:3], -1) for batch in (images, mixed))
+    return read, written, (height, width // count)
 
 
 def _windows(images: Tensor, region: Region, patch: tuple[int, int]) -> Tensor:

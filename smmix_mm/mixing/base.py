@@ -26,7 +26,7 @@ class Motivate(Protocol):
         by (str, optional): Who is asked: ``'model'``, the one under training; ``'teacher'``; None, the teacher if
             there is one and the model otherwise. Defaults to None.
         scale (float): Resolution of the pass as a part of the images', in (0, 1]; sides are rounded to the stride of
-            the model that is asked. Defaults to 1.
+            the model that is asked, halves down. Defaults to 1.
         gradient_of (Callable, optional): A scalar of the logits: its gradient at the images is wanted, and no other's.
             Defaults to None.
         own_grid (bool): Whether the method mixes on a grid of its own: attention then stays on the grid of the model

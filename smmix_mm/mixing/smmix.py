@@ -49,8 +49,8 @@ class SMMix(MixingMethod):
             ``'teacher'``, a frozen one (the paper's Table 9); None, the classifier's teacher if it has one, and the
             model otherwise. Defaults to None.
         motivation_scale (float): Resolution of the motivation pass as a part of the images', in (0, 1]; 0.5 costs a
-            quarter of it, a third at 224 pixels for a model of stride 32. Sides are rounded to the stride of the model
-            that is asked, and its attention is brought back to the full grid. Beyond the paper. Defaults to 1.
+            quarter of it. Sides are rounded to the stride of the model that is asked, halves down, and its attention is
+            brought back to the full grid. Beyond the paper. Defaults to 1.
         motivation_autocast (bool): Whether the motivation pass runs under the training's autocast. False runs it in
             full precision, as the authors' code does. Defaults to True.
         label_reconstruction (str, optional): Shares of the mixed label that follow the content instead of the area (the

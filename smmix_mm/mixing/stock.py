@@ -1,10 +1,13 @@
 """mmpretrain's own batch augmentations, and none at all, as methods."""
 
 from collections.abc import Callable
+from typing import Any
 
+import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from smmix_mm.streams import Streams, seeded_globals
+from smmix_mm.streams import Streams, seeded_globals, to_device
 from smmix_mm.structures import MixedBatch
 
 from .base import MixingMethod, Motivate
@@ -24,7 +27,7 @@ class StockMixing(MixingMethod):
         self.augment = augment
 
     def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
-        with seeded_globals(streams.local):
+        with seeded_globals(streams.local), _PermutationsOnDevice(images.device):
             return MixedBatch(*self.augment(images, targets))
 
     def extra_repr(self) -> str:
@@ -36,3 +39,19 @@ class Unmixed(MixingMethod):
 
     def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
         return MixedBatch(images, targets)
+
+
+class _PermutationsOnDevice(TorchFunctionMode):
+    """Has what ``torch.randperm`` draws, on the host as ever, sent to a device without waiting for it.
+
+    Stock augmentations index the images of a device by it; from the host that would wait until the device is done. One
+    that uses a permutation on the host, such as to index a NumPy array, is therefore not supported on a GPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+
+    def __torch_function__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        return to_device(result, self.device) if func is torch.randperm and result.device.type == 'cpu' else result

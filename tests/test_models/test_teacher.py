@@ -276,7 +276,9 @@ def test_hidden_layers_of_a_head_are_part_of_the_class_maps(make_classifier, mak
             torch.testing.assert_close(told.class_map[image].flatten(), expected)
 
 
-@pytest.mark.parametrize(('size', 'scale', 'small'), [((32, 32), 0.5, (16, 16)), ((64, 32), 0.4, (24, 16))])
+@pytest.mark.parametrize(
+    ('size', 'scale', 'small'), [((32, 32), 0.5, (16, 16)), ((64, 32), 0.4, (24, 16)), ((40, 56), 0.5, (16, 24))]
+)
 @pytest.mark.parametrize('family', ['vit', 'pvt'])
 @torch.no_grad()
 def test_a_motivation_at_a_lower_resolution(make_classifier, family, size, scale, small):

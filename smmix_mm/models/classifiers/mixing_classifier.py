@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from smmix_mm import functional
 from smmix_mm.adapters.base import build_adapter
+from smmix_mm.compat import untraced_autocast
 from smmix_mm.engine.pretrained import is_pretrained
 from smmix_mm.mixing.base import MixingMethod
 from smmix_mm.mixing.random_mixing import RandomMixing
@@ -19,7 +20,7 @@ from smmix_mm.models.initialization import init_transformer
 from smmix_mm.registry import MODELS
 from smmix_mm.structures import Motivation, RegionClassifier
 
-from .motivation import classify, read_motivation, untraced_autocast
+from .motivation import classify, read_motivation
 from .teacher import Teacher
 
 
@@ -47,6 +48,8 @@ class MixingClassifier(ImageClassifier):
         published_init (bool): Whether :meth:`init_weights` starts from the initialisation that the published figures
             started from, see :func:`smmix_mm.models.init_transformer`, instead of mmpretrain's. Parts with pretrained
             weights keep them. Defaults to True.
+        channels_last (bool): Whether weights of convolutions, the teacher's too, and images lie in memory with their
+            channels last. Defaults to False.
         init_cfg (dict, optional): As in ``ImageClassifier``. Defaults to None.
 
     Raises:
@@ -64,6 +67,7 @@ class MixingClassifier(ImageClassifier):
         train_cfg: dict | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         published_init: bool = True,
+        channels_last: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(
@@ -87,6 +91,8 @@ class MixingClassifier(ImageClassifier):
         self._check_teacher()
         for method in self.mixing.methods:
             method.prepare(self)
+        if channels_last:
+            self._put_channels_last()
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """One training step: draw a method, mix, run the model on the mixed images, judge.
@@ -184,6 +190,12 @@ class MixingClassifier(ImageClassifier):
         self.data_preprocessor.to_onehot = True
         self.data_preprocessor.register_forward_pre_hook(self._check_labels, with_kwargs=True)
 
+    def _put_channels_last(self) -> None:
+        """Here and not later, since DDP lays out its buckets by the layout that it finds."""
+        for model in (self, *([] if self.teacher is None else [self.teacher.model])):
+            model.to(memory_format=torch.channels_last)
+        self.data_preprocessor.register_forward_hook(_with_channels_last)
+
     def _region_classifier(self, method: MixingMethod) -> RegionClassifier | None:
         if method.region_head == 'shared':
             return lambda means: self.head((means,))
@@ -248,6 +260,10 @@ def _without_batch_augments(data_preprocessor: dict | nn.Module | None) -> dict 
             f'are mixed by the classifier, but got {augments}'
         )
     return data_preprocessor
+
+
+def _with_channels_last(_preprocessor: nn.Module, _args: tuple, data: dict) -> dict:
+    return {**data, 'inputs': data['inputs'].contiguous(memory_format=torch.channels_last)}
 
 
 def _check_head(head: nn.Module | None, embed_dims: int, shared: bool) -> None:

@@ -1,7 +1,8 @@
 """What a classifier says about unmixed images: the pass that the model under training and a teacher share."""
 
+import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from mmpretrain.models.necks import GlobalAveragePooling
 from torch import Tensor, nn
 
 from smmix_mm.adapters.base import Adapter
+from smmix_mm.compat import untraced_autocast
 from smmix_mm.structures import Motivation
 
 
@@ -132,27 +134,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-@contextmanager
-def untraced_autocast(device_type: str, enabled: bool = True) -> Iterator[None]:
-    """Goes on under the training's autocast, or not, without touching its cache of cast weights.
-
-    On torch 2.1 a pass without gradients fills that cache with weights cut off from the graph; the training forward
-    after it would reuse them and get no gradients at all.
-    """
-    cached = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)
-    try:
-        with nullcontext() if enabled else torch.autocast(device_type, enabled=False, cache_enabled=False):
-            yield
-    finally:
-        torch.set_autocast_cache_enabled(cached)
-
-
 def _rescale(images: Tensor, scale: float, stride: tuple[int, int]) -> Tensor:
     images = images.detach()
     if scale == 1:
         return images
-    size = [max(1, int(side * scale / step + 0.5)) * step for side, step in zip(images.shape[-2:], stride, strict=True)]
+    # Halves down: half the sides then never cost more than a quarter.
+    sides = zip(images.shape[-2:], stride, strict=True)
+    size = [max(1, math.ceil(side * scale / step - 0.5)) * step for side, step in sides]
     return F.interpolate(images, size, mode='bilinear', align_corners=False, antialias=True)
 
 
