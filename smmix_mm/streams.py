@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, get_world_size
 from mmengine.logging import MessageHub
 from torch import Tensor
@@ -52,7 +53,7 @@ class StepClock:
         self._repeats = self._repeats + 1 if (run, iteration) == (self._run, self._iteration) else 0
         self._iteration = iteration
         if run != self._run:
-            self._run, self._seed = run, _seed_of_first_rank(run[1])
+            self._run, self._seed = run, run_seed(run[1])
         return self._seed, iteration, self._repeats
 
 
@@ -69,19 +70,59 @@ def step_streams(seed: int, iteration: int, repeats: int = 0, rank: int = 0) -> 
     return Streams(shared=np.random.default_rng([*key, 0]), local=np.random.default_rng([*key, 1, rank]))
 
 
+def sample_stream(seed: int, epoch: int, index: int, position: int | None = None) -> np.random.Generator:
+    """The stream that the augmentation of one sample draws from.
+
+    Args:
+        seed (int): The run's, at least 0.
+        epoch (int): Which pass over the data, at least 0.
+        index (int): Of the sample in the dataset.
+        position (int, optional): For samplers that draw a sample several times a pass: where in the pass. Defaults to
+            None.
+    """
+    # The fourth number tells all streams of this module apart: 0 and 1 are those of a step.
+    return np.random.default_rng([seed, epoch, index, 2] if position is None else [seed, epoch, index, 3, position])
+
+
+def seed_step(seed: int, iteration: int, rank: int = 0) -> None:
+    """Seeds the global generators of Python, NumPy and torch, those of all devices too, for one step.
+
+    What draws from them, such as dropout, then depends on seed, step and rank alone, and there is no state to store.
+
+    Args:
+        seed (int): The run's, at least 0.
+        iteration (int): Micro-step of the run, at least 0.
+        rank (int): Rank of the process. Defaults to 0.
+    """
+    stream = np.random.default_rng([seed, iteration, 0, 4, rank])
+    seed_globals(stream)
+    # torch.manual_seed would do for all kinds of devices, but takes a millisecond where there are none.
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(int(stream.integers(2**32)))
+    elif get_device() != 'cpu':
+        torch.manual_seed(int(stream.integers(2**32)))
+
+
+def seed_globals(stream: np.random.Generator) -> None:
+    """Seeds the global CPU generators of Python, NumPy and torch from a stream.
+
+    Generators of other devices are left alone, which ``torch.manual_seed`` would seed too.
+    """
+    seeds = stream.integers(2**32, size=3).tolist()
+    random.seed(seeds[0])
+    np.random.seed(seeds[1])
+    torch.default_generator.manual_seed(seeds[2])
+
+
 @contextmanager
 def seeded_globals(stream: np.random.Generator) -> Iterator[None]:
     """Seeds the global CPU generators from a stream and puts their states back afterwards.
 
     For stock augmentations, which draw from those. Generators of other devices are left alone.
     """
-    # Not torch.manual_seed: it would seed the generators of all devices too, and nothing would put those back.
     torch_generator = torch.default_generator
     states = random.getstate(), np.random.get_state(), torch_generator.get_state()
-    seeds = stream.integers(2**32, size=3).tolist()
-    random.seed(seeds[0])
-    np.random.seed(seeds[1])
-    torch_generator.manual_seed(seeds[2])
+    seed_globals(stream)
     try:
         yield
     finally:
@@ -121,8 +162,14 @@ def random_pairs(stream: np.random.Generator, batch_size: int, device: torch.dev
     return to_device(stream.permutation(batch_size), device)
 
 
-def _seed_of_first_rank(seed: int) -> int:
-    """mmengine's seed differs per rank under ``diff_rank_seed``; asked once a run, not once a step."""
+def run_seed(seed: int) -> int:
+    """The seed of the run: that of the first rank, because mmengine's differs per rank under ``diff_rank_seed``.
+
+    It communicates, and is therefore asked once a run and not once a step.
+
+    Args:
+        seed (int): That of this rank.
+    """
     if get_world_size() == 1:
         return seed
     seeds = [seed]

@@ -27,7 +27,8 @@ AUGMENTS = [dict(type='mmpretrain.Mixup', alpha=0.8), dict(type='smmix_mm.SMMix'
 
 @pytest.fixture(autouse=True)
 def known_state():
-    """Every test starts from mmpretrain's scope and the same random state."""
+    """Every test starts from mmpretrain's scope, the same random state, and no run that has ended."""
+    MessageHub._instance_dict.clear()
     init_default_scope('mmpretrain')
     torch.manual_seed(0)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from smmix_mm import streams
-from smmix_mm.streams import StepClock, seeded_globals, step_streams
+from smmix_mm.streams import StepClock, sample_stream, seed_step, seeded_globals, step_streams
 
 
 def numbers(stream):
@@ -130,3 +130,37 @@ def test_seeded_globals_advance_the_stream():
         with seeded_globals(stream):
             drawn.append(draw_globals())
     assert drawn[0] != drawn[1]
+
+
+def test_samples_passes_and_positions_have_streams_of_their_own():
+    """And none is that of a step."""
+    keys = [(seed, epoch, index) for seed in range(3) for epoch in range(3) for index in range(3)]
+    drawn = [tuple(numbers(sample_stream(*key))) for key in keys]
+    drawn += [tuple(numbers(sample_stream(*key, position))) for key in keys for position in range(3)]
+    drawn += [tuple(numbers(stream)) for key in keys for stream in vars(step_streams(*key)).values()]
+    assert len(set(drawn)) == len(drawn)
+
+
+def draw_globally():
+    return random.random(), float(np.random.rand()), float(torch.rand(1))
+
+
+def test_a_step_is_seeded_by_seed_iteration_and_rank():
+    drawn = {}
+    for key in [(3, 5, 0), (3, 5, 1), (3, 6, 0), (4, 5, 0), (3, 5, 0)]:
+        seed_step(*key)
+        assert drawn.setdefault(key, draw_globally()) is not None
+        seed_step(*key)
+        assert draw_globally() == drawn[key]
+    # Of each of the three generators.
+    assert all(len({numbers[kind] for numbers in drawn.values()}) == 4 for kind in range(3))
+
+
+def test_seeding_a_step_leaves_no_trace_of_what_was_drawn_before():
+    torch.randn(3)  # leaves half a pair of normal numbers behind
+    np.random.randn()
+    random.gauss(0, 1)
+    seed_step(3, 5)
+    first = torch.randn(3).tolist(), np.random.randn(), random.gauss(0, 1)
+    seed_step(3, 5)
+    assert (torch.randn(3).tolist(), np.random.randn(), random.gauss(0, 1)) == first

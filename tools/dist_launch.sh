@@ -1,14 +1,22 @@
 #!/usr/bin/env bash
-# Starts one process per GPU of this machine, or of this machine as one of several; dist_train.sh and dist_test.sh use it.
+# Starts one process per GPU of this machine, or of this machine as one of several; dist_train.sh and dist_test.sh use
+# it. On a machine without GPUs the processes share its cores and communicate by gloo.
 # Usage: [NNODES=.. NODE_RANK=.. MASTER_ADDR=.. PORT=..] tools/dist_launch.sh PROGRAM GPUS [arguments of the program]
 set -euo pipefail
 program=$1
 gpus=$2
 shift 2
-exec python -m torch.distributed.run \
-  --nnodes="${NNODES:-1}" \
-  --node_rank="${NODE_RANK:-0}" \
-  --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-  --master_port="${PORT:-29500}" \
-  --nproc_per_node="$gpus" \
+if [[ ${NNODES:-1} == 1 && -z ${PORT:-} ]]; then
+  # A port that is free, so that several runs have room on one machine.
+  where=(--standalone)
+else
+  where=(
+    --nnodes="${NNODES:-1}"
+    --node_rank="${NODE_RANK:-0}"
+    --master_addr="${MASTER_ADDR:-127.0.0.1}"
+    --master_port="${PORT:-29500}"
+  )
+fi
+# exec: signals reach torchrun. What follows -- belongs to the program; torchrun takes options for its own otherwise.
+exec python -m torch.distributed.run "${where[@]}" --nproc_per_node="$gpus" \
   -- "$(dirname "$0")/$program" "$@" --launcher pytorch

@@ -9,6 +9,9 @@ config=${3:?$usage}
 shift 3
 gpus=${GPUS:-8}
 gpus_per_node=${GPUS_PER_NODE:-8}
+# Jobs that share a machine need ports of their own.
+export MASTER_PORT=${MASTER_PORT:-$((20000 + RANDOM % 20000))}
+# SIGTERM two minutes before the time is over: training saves and ends. exec: signals reach srun.
 # shellcheck disable=SC2086  # SRUN_ARGS is a list of options
 exec srun -p "$partition" \
   --job-name="$job_name" \
@@ -17,5 +20,6 @@ exec srun -p "$partition" \
   --ntasks-per-node="$gpus_per_node" \
   --cpus-per-task="${CPUS_PER_TASK:-8}" \
   --kill-on-bad-exit=1 \
+  --signal=TERM@120 \
   ${SRUN_ARGS:-} \
   python -u "$(dirname "$0")/train.py" "$config" --launcher slurm "$@"

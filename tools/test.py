@@ -5,12 +5,12 @@ import os
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
 from mmengine.fileio import dump
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from smmix_mm.datasets.layout import check_data_layout
-from smmix_mm.engine import SavePictures, check_fit, complete_dataloaders, read_weights
+from smmix_mm.engine import SavePictures, build_runner, check_fit, complete_dataloaders, distributed_run, read_weights
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,6 +34,21 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def test(cfg: Config, args: argparse.Namespace) -> None:
+    """Tests, and leaves nothing that holds the model."""
+    runner = build_runner(cfg)
+    if '://' not in args.checkpoint:
+        check_fit(runner.model, read_weights(args.checkpoint), args.checkpoint)
+    if args.show_dir:
+        score_thr = (cfg.get('default_hooks', {}).get('visualization') or {}).get('score_thr')
+        options = {} if score_thr is None else dict(pred_score_thr=score_thr)
+        runner.register_hook(SavePictures(args.show_dir, **options), priority='LOW')
+    metrics = runner.test()
+    if args.out and is_main_process():
+        dump(metrics, args.out)
+
+
+@record
 def main() -> None:
     args = parse_args()
     cfg = Config.fromfile(args.config)
@@ -43,6 +58,9 @@ def main() -> None:
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
     cfg.load_from = args.checkpoint
     cfg.resume = False
+    # A checkpoint is whole, and so is the model that is tested, however it was trained.
+    if cfg.get('runner_type') == 'FlexibleRunner':
+        cfg.pop('runner_type')
     if args.amp:
         cfg.test_cfg = {**(cfg.get('test_cfg') or {}), 'fp16': True}
     complete_dataloaders(cfg)
@@ -50,16 +68,8 @@ def main() -> None:
     cfg.train_dataloader = cfg.train_cfg = cfg.optim_wrapper = cfg.param_scheduler = None
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
     check_data_layout(cfg, ('test_dataloader',))
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    if '://' not in args.checkpoint:
-        check_fit(runner.model, read_weights(args.checkpoint), args.checkpoint)
-    if args.show_dir:
-        score_thr = (cfg.get('default_hooks', {}).get('visualization') or {}).get('score_thr')
-        options = {} if score_thr is None else dict(pred_score_thr=score_thr)
-        runner.register_hook(SavePictures(args.show_dir, **options), priority='LOW')
-    metrics = runner.test()
-    if args.out:
-        dump(metrics, args.out)
+    with distributed_run(cfg):
+        test(cfg, args)
 
 
 if __name__ == '__main__':

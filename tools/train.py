@@ -5,11 +5,12 @@ import os
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import FlexibleRunner, Runner
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from smmix_mm.datasets.layout import check_data_layout
-from smmix_mm.engine import check_fit, complete_dataloaders, read_weights
+from smmix_mm.engine import build_runner, check_fit, complete_dataloaders, distributed_run, read_weights
+from smmix_mm.engine.whole_checkpoints import check_work_dir, find_start_together, has_checkpoints
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,7 +45,7 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
     if args.amp:
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.type = 'smmix_mm.AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
@@ -53,8 +54,10 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
             raise ValueError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {args.config} does not set')
         cfg.auto_scale_lr.enable = True
     if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        # A run that is to be resumed, if it was started at all, starts from the weights that its config names.
+        cfg.resume = args.resume != 'auto' or has_checkpoints(cfg.work_dir) or not cfg.get('load_from')
+        if cfg.resume:
+            cfg.load_from = None if args.resume == 'auto' else args.resume
     complete_dataloaders(cfg)
 
 
@@ -81,16 +84,17 @@ def check_exists(path: str | None, setting: str) -> None:
     )
 
 
-def check_start(cfg: Config, runner: Runner) -> None:
+def check_start(cfg: Config, runner: Runner | FlexibleRunner) -> None:
     """Refuses a checkpoint that cannot be read or is of another architecture.
 
     Weights to go on from have to fit entirely. Of weights that a classifier starts from the backbone has to fit;
     detectors and segmentors, whose heads differ in more ways, take what mmengine finds.
     """
     path = cfg.get('load_from')
-    if cfg.get('resume') and path is None:
-        path = find_latest_checkpoint(cfg.work_dir)
-    if path is None or '://' in path:
+    if cfg.get('resume'):
+        path = find_start_together(cfg.work_dir, path)
+    # Folders are of sharded models, whose parts fit no model by themselves.
+    if path is None or '://' in path or Path(path).is_dir():
         return
     weights = read_weights(path)
     if cfg.get('resume'):
@@ -100,15 +104,23 @@ def check_start(cfg: Config, runner: Runner) -> None:
         check_fit(runner.model, weights, path, may_differ=[f'{part}.' for part in parts])
 
 
+def train(cfg: Config) -> None:
+    """Trains, and leaves nothing that holds the model."""
+    runner = build_runner(cfg)
+    check_start(cfg, runner)
+    runner.train()
+
+
+@record
 def main() -> None:
     args = parse_args()
     cfg = Config.fromfile(args.config)
     apply_args(cfg, args)
     check_pretrained(cfg)
     check_data_layout(cfg, ('train_dataloader', 'val_dataloader'))
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    check_start(cfg, runner)
-    runner.train()
+    check_work_dir(cfg.work_dir)
+    with distributed_run(cfg):
+        train(cfg)
 
 
 if __name__ == '__main__':

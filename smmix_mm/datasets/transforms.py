@@ -12,6 +12,10 @@ from smmix_mm.registry import TRANSFORMS
 IGNORE_INDEX = 255
 
 
+class UnreadableImageError(OSError):
+    """A file of the dataset is missing, truncated or not an image; our train loops put another sample in its place."""
+
+
 @TRANSFORMS.register_module()
 class LoadImage(LoadImageFromFile):
     """mmcv's ``LoadImageFromFile`` with errors that name the file.
@@ -24,7 +28,7 @@ class LoadImage(LoadImageFromFile):
         **kwargs: As in ``LoadImageFromFile``.
 
     Raises:
-        OSError: From :meth:`transform`, if the file is missing, truncated or not an image.
+        UnreadableImageError: An ``OSError``, from :meth:`transform`, if the file is missing, truncated or not an image.
     """
 
     def __init__(self, imdecode_backend: str = 'pillow', **kwargs: Any) -> None:
@@ -37,7 +41,7 @@ class LoadImage(LoadImageFromFile):
         try:
             return super().transform(results)
         except Exception as error:
-            raise OSError(f'image {results["img_path"]} cannot be read: {error}') from error
+            raise UnreadableImageError(f'image {results["img_path"]} cannot be read: {error}') from error
 
 
 @TRANSFORMS.register_module()
@@ -96,7 +100,7 @@ class LoadLabelMap(BaseTransform):
         **kwargs: As in mmseg's ``LoadAnnotations``.
 
     Raises:
-        OSError: From :meth:`transform`, if the file is missing, truncated or not an image.
+        UnreadableImageError: An ``OSError``, from :meth:`transform`, if the file is missing, truncated or not an image.
         ValueError: From :meth:`transform`, if the label map has values beyond the classes or another size than the
             image, or if ``reduce_zero_label`` differs from the dataset's.
     """
@@ -124,7 +128,7 @@ class LoadLabelMap(BaseTransform):
             highest = _find_lost_value(path)
             results = self.load(results)
         except (OSError, SyntaxError, ValueError) as error:
-            raise OSError(f'label map {path} cannot be read: {error}') from error
+            raise UnreadableImageError(f'label map {path} cannot be read: {error}') from error
         self._check_size(results)
         self._check_values(results, highest)
         return results

@@ -1,14 +1,37 @@
 """What a run needs around the training step."""
 
+from .amp import AmpOptimWrapper
 from .checkpoint import check_fit, read_checkpoint, read_weights, write_weights
 from .dataloaders import complete_dataloaders
-from .hooks import SavePictures
+from .distributed import distributed_run
+from .hooks import (
+    CheckpointHook,
+    CompileBackbone,
+    FiniteLossHook,
+    ReadableImagesHook,
+    RecomputeActivations,
+    SavePictures,
+)
+from .loops import EpochBasedTrainLoop, IterBasedTrainLoop
 from .pretrained import load_backbone, load_classifier
+from .runners import build_runner
+from .strategies import FSDPStrategy
 
 __all__ = [
+    'AmpOptimWrapper',
+    'CheckpointHook',
+    'CompileBackbone',
+    'EpochBasedTrainLoop',
+    'FSDPStrategy',
+    'FiniteLossHook',
+    'IterBasedTrainLoop',
+    'ReadableImagesHook',
+    'RecomputeActivations',
     'SavePictures',
+    'build_runner',
     'check_fit',
     'complete_dataloaders',
+    'distributed_run',
     'load_backbone',
     'load_classifier',
     'read_checkpoint',

@@ -89,11 +89,13 @@ def _load(file: Any, **kwargs: Any) -> Any:
 _restricted_pickle = SimpleNamespace(Unpickler=_RestrictedUnpickler, load=_load, __name__='restricted_pickle')
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path, mapped: bool = False) -> dict[str, Any]:
     """Reads a checkpoint onto the CPU without executing anything that is pickled in it.
 
     Args:
         path (str | Path): A file of ``torch.save``, in its present or its former format.
+        mapped (bool): Whether to read tensors only when they are looked at; not for the former format. Defaults to
+            False.
 
     Returns:
         dict[str, Any]: Its content. Objects other than tensors, containers, numbers and strings, such as the
@@ -111,7 +113,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             if any(name.endswith('/constants.pkl') for name in archive.namelist()):
                 raise ValueError(f'{path} is a TorchScript program, not a checkpoint')
     try:
-        content = torch.load(path, map_location='cpu', pickle_module=_restricted_pickle, weights_only=False)
+        settings = dict(map_location='cpu', pickle_module=_restricted_pickle, weights_only=False)
+        # torch 2.1 maps files by a name that is a string alone.
+        content = torch.load(str(path), mmap=mapped, **settings)
     except Exception as error:
         raise ValueError(
             f'{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint; it is truncated, or something else: '

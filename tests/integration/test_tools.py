@@ -91,19 +91,28 @@ def test_truncated_checkpoint_is_refused(trained):
         assert 'truncated' in done.stderr
 
 
-def test_corrupt_picture_stops_training_with_its_path(trained):
-    """In a worker process, as in real runs; and no checkpoint is left."""
+@pytest.mark.parametrize('max_share', [0.01, 0.0])
+def test_corrupt_picture_is_replaced_and_named_unless_that_is_too_many(trained, max_share):
+    """In a worker process, as in real runs; a run that is stopped leaves no checkpoint."""
     victim = sorted((trained / 'data/train').rglob('*.png'))[5]
     whole = victim.read_bytes()
     victim.write_bytes(whole[:60])
     options = [option for option in small_demo(trained) if 'num_workers' not in option]
+    options += [f'default_hooks.readable_images.max_share={max_share}']
+    work_dir = trained / f'corrupt_{max_share}'
     try:
-        done = run('train.py', DEMO, '--work-dir', trained / 'corrupt', *options, check=False)
+        done = run('train.py', DEMO, '--work-dir', work_dir, *options, check=False)
     finally:
         victim.write_bytes(whole)
-    assert done.returncode != 0
-    assert f'image {victim} cannot be read' in done.stderr
-    assert not list((trained / 'corrupt').glob('*.pth'))
+    output = done.stdout + done.stderr
+    assert f'image {victim} cannot be read' in output
+    if max_share:
+        assert done.returncode == 0, output[-3000:]
+        assert (work_dir / 'epoch_2.pth').is_file()
+    else:
+        assert done.returncode != 0
+        assert 'allows max_share=0.0' in done.stderr
+        assert not list(work_dir.glob('*.pth'))
 
 
 def test_missing_data_is_named_before_anything_is_built(tmp_path):
@@ -145,7 +154,6 @@ def test_imagenet_config_trains_on_imagenet_layout(tmp_path):
         'train_dataloader.batch_size=2', 'val_dataloader.batch_size=2',
         'train_dataloader.num_workers=0',
         'val_dataloader.num_workers=0',
-        'optim_wrapper.type=OptimWrapper',
         'train_cfg.max_epochs=1', 'default_hooks.logger.interval=1', 'param_scheduler=None',
     )  # fmt: skip
     rows = [row for row in scalars(tmp_path / 'run') if 'loss' in row]

@@ -16,7 +16,7 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=1, end=8, convert_to_iter_based=True),
 ]
 
-train_cfg = dict(by_epoch=True, max_epochs=8, val_interval=1)
+train_cfg = dict(type='smmix_mm.EpochBasedTrainLoop', max_epochs=8, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 

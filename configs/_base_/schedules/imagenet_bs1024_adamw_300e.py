@@ -1,7 +1,7 @@
 # The schedule of the released SMMix code: 300 epochs, batch 1024 in all (8 GPUs x 128).
 optim_wrapper = dict(
-    # fp16 autocast with dynamic loss scale, as released: the defaults of this wrapper. Without a GPU use OptimWrapper.
-    type='AmpOptimWrapper',
+    # fp16 autocast with dynamic loss scale, as released: the defaults of this wrapper on a GPU. On the CPU bf16.
+    type='smmix_mm.AmpOptimWrapper',
     # 5e-4 for every 512 images of the batch.
     optimizer=dict(type='AdamW', lr=5e-4 * 1024 / 512, weight_decay=0.05, betas=(0.9, 0.999), eps=1e-8),
     clip_grad=None,
@@ -22,7 +22,7 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=5, end=300),
 ]
 
-train_cfg = dict(by_epoch=True, max_epochs=300, val_interval=1)
+train_cfg = dict(type='smmix_mm.EpochBasedTrainLoop', max_epochs=300, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 

@@ -1,0 +1,171 @@
+"""The processes of a distributed run: also where there is no accelerator, and with a clean end."""
+
+import atexit
+import gc
+import logging
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import barrier, is_distributed
+from mmengine.registry import MODEL_WRAPPERS
+from torch import distributed as torch_dist
+from torch.nn.parallel import DistributedDataParallel
+
+# What each launcher calls the rank, the number of processes, and the rank among those of one machine.
+LAUNCHERS = {
+    'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
+    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
+    'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
+}
+# mmengine's and torch's.
+DEFAULT_PORT = '29500'
+
+
+@contextmanager
+def distributed_run(cfg: Config) -> Iterator[None]:
+    """Surrounds a run: opens gloo where there is no accelerator, and ends the process group before Python ends.
+
+    On a machine with accelerators mmengine opens the process group itself. Everything that holds the model has to be
+    gone at the end of the block, so build and use the runner in a function that is called there::
+
+        with distributed_run(cfg):
+            train(cfg)
+
+    gloo's threads drop Python objects when a reduction of gradients is over; one that does so while the interpreter
+    shuts down aborts the process ("terminate called without an active exception"). Destroying the process group ends
+    these threads, if nothing holds it any more. A process that failed must not wait for that, since the others do not
+    answer: it prints its error and is gone, whereupon the launcher ends the others.
+
+    Args:
+        cfg (Config): Of a ``Runner`` or ``FlexibleRunner``. ``launcher`` is read, and ``env_cfg.dist_cfg.timeout``;
+            without an accelerator the settings of DDP are completed, those that are there kept.
+
+    Raises:
+        RuntimeError: If the launcher did not start this process.
+    """
+    if cfg.get('launcher', 'none') == 'none':
+        yield
+        return
+    if get_device() == 'cpu':
+        init_gloo(cfg.launcher, read_timeout(cfg))
+        wrap_on_cpu(cfg)
+    # Registered before the run starts, so what the run registers (writers of logs, say) has its turn before.
+    outcome: dict[str, int] = {}
+    atexit.register(_leave_at_once, outcome)
+    try:
+        yield
+    except BaseException as error:
+        outcome['status'] = _exit_status(error)
+        if outcome['status'] == 0 and is_distributed():
+            barrier()
+        raise
+    end_process_group()
+
+
+def init_gloo(launcher: str, timeout: timedelta | None = None) -> None:
+    """Opens a process group on CPUs; mmengine's own way asks CUDA for a device even for gloo.
+
+    Args:
+        launcher (str): ``'pytorch'``, ``'slurm'`` or ``'mpi'``. Their variables are translated to torchrun's, which
+            mmengine and torch read later.
+        timeout (timedelta, optional): How long a process waits for another. Defaults to None, torch's 30 minutes.
+
+    Raises:
+        RuntimeError: If the launcher did not start this process.
+    """
+    if is_distributed():
+        return
+    if launcher not in LAUNCHERS:
+        raise ValueError(f'launcher has to be one of none, {", ".join(LAUNCHERS)}, but got {launcher!r}')
+    names = LAUNCHERS[launcher]
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        raise RuntimeError(
+            f'launcher={launcher!r} needs {", ".join(missing)} in the environment, which that launcher sets: start '
+            f'with tools/dist_train.sh or tools/slurm_train.sh, or with --launcher none'
+        )
+    os.environ.update(zip(LAUNCHERS['pytorch'], [os.environ[name] for name in names], strict=True))
+    if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
+        os.environ['MASTER_ADDR'] = _first_slurm_node()
+    os.environ.setdefault('MASTER_PORT', DEFAULT_PORT)
+    torch_dist.init_process_group('gloo', **({} if timeout is None else {'timeout': timeout}))
+
+
+def wrap_on_cpu(cfg: Config) -> None:
+    """Has DDP take the model where it is; mmengine would name a GPU for it.
+
+    Args:
+        cfg (Config): Changed in place: ``model_wrapper_cfg``, or ``strategy.model_wrapper`` of a ``FlexibleRunner``.
+            Other wrappers and strategies than DDP are left alone.
+    """
+    if cfg.get('runner_type') != 'FlexibleRunner':
+        find_unused = cfg.get('find_unused_parameters', False)
+        cfg.model_wrapper_cfg = _ddp_on_cpu(cfg.get('model_wrapper_cfg'), find_unused_parameters=find_unused)
+        return
+    cfg.strategy = cfg.get('strategy') or dict(type='DDPStrategy')
+    if str(cfg.strategy.type).rpartition('.')[2] == 'DDPStrategy':
+        cfg.strategy.model_wrapper = _ddp_on_cpu(cfg.strategy.get('model_wrapper'))
+
+
+def read_timeout(cfg: Config) -> timedelta | None:
+    """How long a process waits for another: ``env_cfg.dist_cfg.timeout``, in seconds; None if it is not set.
+
+    Args:
+        cfg (Config): Of a run.
+    """
+    seconds = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout')
+    return None if seconds is None else timedelta(seconds=seconds)
+
+
+def end_process_group() -> None:
+    """Waits for all processes, then ends the process group and its threads. Without a process group: nothing."""
+    if not is_distributed():
+        return
+    barrier()
+    # Runner, hooks and model refer to each other; as long as DDP is there, so is the process group it reduces with.
+    gc.collect()
+    torch_dist.destroy_process_group()
+
+
+def _ddp_on_cpu(wrapper: dict | None, **defaults: bool) -> dict:
+    wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False, **defaults) | dict(wrapper or {})
+    kind = MODEL_WRAPPERS.get(wrapper['type']) if isinstance(wrapper['type'], str) else wrapper['type']
+    return {'device_ids': None, **wrapper} if issubclass(kind, DistributedDataParallel) else wrapper
+
+
+def _first_slurm_node() -> str:
+    nodes = os.environ.get('SLURM_NODELIST')
+    command = ['scontrol', 'show', 'hostname', nodes or '']
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError) as error:
+        raise RuntimeError(
+            f'{" ".join(command)} does not name the first machine of the job (SLURM_NODELIST is {nodes}): {error}. '
+            f'Set MASTER_ADDR'
+        ) from error
+
+
+def _exit_status(error: BaseException) -> int:
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    return 130 if isinstance(error, KeyboardInterrupt) else 1
+
+
+def _leave_at_once(outcome: dict[str, int]) -> None:
+    """Ends a process whose run was broken off, after its error was printed and without waiting for its threads."""
+    if 'status' not in outcome:
+        return
+    # Workers of dataloaders, which Python would have ended next.
+    for child in multiprocessing.active_children():
+        child.kill()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(outcome['status'])

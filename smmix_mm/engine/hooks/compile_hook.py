@@ -1,0 +1,80 @@
+"""Compilation of what is worth it: the backbone."""
+
+from typing import Any
+
+from mmcv.cnn.bricks import DropPath
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
+
+from smmix_mm.compat import allow_ddp, allow_graphs, make_traceable
+from smmix_mm.registry import HOOKS
+
+# Kinds of passes (training, motivation, evaluation, those of a teacher) times batch sizes times image sizes.
+MAX_GRAPHS = 64
+
+
+@HOOKS.register_module()
+class CompileBackbone(Hook):
+    """Compiles the backbone of the model under training, and that of its teacher.
+
+    mmengine's own switch ``compile`` takes the whole training step, which mixing breaks into many graphs: it draws on
+    the host. The backbone is one graph, whichever method and region size a step draws: one for training, one for the
+    motivation, one for evaluation, and as many again for a smaller last batch. ``state_dict`` keeps its names. Copies
+    of the model, those of averaged weights and AutoMix's momentum model, are not compiled.
+
+    Args:
+        fullgraph (bool): Whether a backbone that is not one graph is an error. Defaults to True.
+        dynamic (bool, optional): Whether graphs are made for all sizes instead of those met. Defaults to False.
+        teacher (bool): Whether the teacher's backbone is compiled too, if there is one. Defaults to True.
+        **options: Of ``torch.compile``, such as ``backend`` and ``mode``.
+
+    Raises:
+        ValueError: Before training, if the model has no backbone, or one that is sharded by FSDP.
+    """
+
+    def __init__(
+        self, fullgraph: bool = True, dynamic: bool | None = False, teacher: bool = True, **options: Any
+    ) -> None:
+        self.options = dict(fullgraph=fullgraph, dynamic=dynamic, **options)
+        self.teacher = teacher
+
+    def before_train(self, runner: Runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        teacher = getattr(model, 'teacher', None) if self.teacher else None
+        for owner in (model, None if teacher is None else teacher.model):
+            if owner is not None:
+                compile_backbone(owner, **self.options)
+        print_log('The backbone is compiled by its first runs, which take long', 'current')
+
+
+def compile_backbone(model: nn.Module, **options: Any) -> None:
+    """Has a model's backbone compiled by its first runs, in place.
+
+    Args:
+        model (nn.Module): With a ``backbone``.
+        **options: Of ``torch.compile``.
+
+    Raises:
+        ValueError: If it has none, or one that is sharded by FSDP.
+    """
+    backbone = getattr(model, 'backbone', None)
+    if not isinstance(backbone, nn.Module):
+        raise ValueError(f'CompileBackbone needs a model with a backbone, but {type(model).__name__} has none')
+    for name, part in backbone.named_modules():
+        if isinstance(part, FullyShardedDataParallel):
+            raise ValueError(
+                f'CompileBackbone needs a backbone that is not sharded, but FSDP has wrapped {name or "all"} of it, '
+                f'which torch.compile cannot make one graph of; leave one of the two out'
+            )
+        if isinstance(part, DropPath):
+            # In stock backbones a NumPy scalar, at which a graph breaks.
+            part.drop_prob = float(part.drop_prob)
+    make_traceable(backbone)
+    allow_graphs(MAX_GRAPHS)
+    allow_ddp()
+    # In place: a wrapper around the backbone would be in the names of its parameters.
+    backbone.compile(**options)

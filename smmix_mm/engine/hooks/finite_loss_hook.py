@@ -1,0 +1,208 @@
+"""A loss that is not finite stops the run, or costs it one update; in no case the checkpoints that there are."""
+
+import math
+from collections.abc import Iterable, Mapping
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import all_reduce, get_rank
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import Runner
+from torch import Tensor
+from torch.optim import Optimizer
+
+from smmix_mm.registry import HOOKS
+
+from ..whole_checkpoints import find_whole_checkpoint
+from .reports import name_step, warn
+
+ACTIONS = ('stop', 'skip')
+
+
+@HOOKS.register_module()
+class FiniteLossHook(Hook):
+    """Watches over losses, weights and, if it shall skip, gradients.
+
+    ``'stop'`` ends the run at the first loss that is not finite. It costs no wait for the device: mmengine's
+    ``RuntimeInfoHook`` has brought every part of the loss to the host before.
+
+    ``'skip'`` leaves out the optimiser's steps whose gradients are not finite, as they come after reduction,
+    accumulation and clipping: weights, weight decay and the optimiser's state stay as they are, schedules go on. The
+    gradients are judged together on all ranks. It waits for the device once per update. The number of updates that were
+    left out is logged as ``skipped_updates`` and survives a resume. Steps that a loss scaler leaves out count only if
+    the loss was not finite: the others are how it finds its scale.
+
+    Either way a checkpoint with weights that are not finite is never written.
+
+    Args:
+        action (str): ``'stop'`` or ``'skip'``. Defaults to ``'stop'``.
+        max_skips (int): Number of updates left out one after the other at which ``'skip'`` stops too. Defaults to 10.
+
+    Raises:
+        ValueError: If a setting is none of these.
+        FloatingPointError: While training, when the run has to stop. It names the step, the parts of the loss and the
+            last good checkpoint.
+    """
+
+    # After RuntimeInfoHook, which fetches the losses; before averages of the weights and before checkpoints.
+    priority = 'HIGH'
+
+    def __init__(self, action: str = 'stop', max_skips: int = 10) -> None:
+        if action not in ACTIONS:
+            raise ValueError(f'action has to be one of {", ".join(ACTIONS)}, but got {action!r}')
+        if max_skips < 1:
+            raise ValueError(f'max_skips has to be at least 1, but got {max_skips}')
+        self.action = action
+        self.max_skips = max_skips
+        self._handles = []
+        # Since the last update: the verdicts on the gradients, and the loss that was not finite, in words.
+        self._verdicts: list[bool] = []
+        self._bad_loss: str | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        if self.action == 'stop':
+            return
+        for wrapper in _wrappers(runner):
+            if not isinstance(wrapper.optimizer, Optimizer):
+                raise ValueError(
+                    f"FiniteLossHook(action='skip') needs an optimiser of torch, but the run has "
+                    f"{type(wrapper.optimizer).__name__}; use action='stop'"
+                )
+            self._handles.append(wrapper.optimizer.register_step_pre_hook(self._judge))
+        self._note(runner.message_hub, *self._counts(runner.message_hub))
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Mapping | None = None,
+        outputs: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        parts = _fetched(outputs or {}, runner.message_hub)
+        # mmengine adds up what has 'loss' in its name; a figure beside it may be undefined.
+        finite = all(math.isfinite(value) for name, value in parts.items() if 'loss' in name)
+        words = ', '.join(f'{name}={value:.6g}' for name, value in parts.items())
+        if self.action == 'stop':
+            if not finite:
+                raise FloatingPointError(
+                    f'the loss is not finite in {name_step(runner)}, rank {get_rank()}: {words}. '
+                    f"{_way_back(runner)} FiniteLossHook(action='skip') leaves such updates out."
+                )
+            return
+        if not finite:
+            self._bad_loss = f'{name_step(runner)}: {words}'
+        if any(wrapper.should_update() for wrapper in _wrappers(runner)):
+            self._conclude(runner, words)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        # On the host already. A loss may have been bad on another rank alone, or gradients without the loss.
+        bad = _spoiled(runner, checkpoint)
+        if bad:
+            raise FloatingPointError(
+                f'{len(bad)} of the tensors of weights are not finite after {name_step(runner)}, the first is '
+                f'{bad[0]}; they are not saved. {_way_back(runner)}'
+            )
+
+    def after_train(self, runner: Runner) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _judge(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+        """Before a step: takes the gradients away from the optimiser if they are not finite."""
+        if getattr(optimizer, 'found_inf', None) is not None and optimizer.found_inf.item():
+            # Loss scalers call fused optimisers all the same; these leave the step out themselves.
+            return
+        parameters = [parameter for group in optimizer.param_groups for parameter in group['params']]
+        bad = _on_any_rank(_not_finite([parameter.grad for parameter in parameters]))
+        if bad:
+            for parameter in parameters:
+                parameter.grad = None
+        self._verdicts.append(not bad)
+
+    def _conclude(self, runner: Runner, words: str) -> None:
+        """After an update, or what should have been one."""
+        verdicts, bad_loss = self._verdicts, self._bad_loss
+        self._verdicts, self._bad_loss = [], None
+        total, in_a_row = self._counts(runner.message_hub)
+        if verdicts and all(verdicts):
+            if in_a_row:
+                self._note(runner.message_hub, total, 0)
+            if bad_loss:
+                warn(runner, f'the loss was not finite in {bad_loss}; its gradients were, so the update was made')
+            return
+        if not verdicts and not _on_any_rank(torch.tensor(float(bad_loss is not None), device=get_device())):
+            return
+        self._note(runner.message_hub, total + 1, in_a_row + 1)
+        cause = f'the loss is not finite in {bad_loss}' if bad_loss else f'the gradients are not finite ({words})'
+        message = f'the update of {name_step(runner)} is left out, number {total + 1} of this run: {cause}'
+        if in_a_row + 1 >= self.max_skips:
+            raise FloatingPointError(
+                f'{message}. These were {in_a_row + 1} updates one after the other, and max_skips is '
+                f'{self.max_skips}. {_way_back(runner)}'
+            )
+        warn(runner, message)
+
+    def _counts(self, hub: MessageHub) -> tuple[int, int]:
+        return hub.get_info('skipped_updates', 0), hub.get_info('skipped_updates_in_a_row', 0)
+
+    def _note(self, hub: MessageHub, total: int, in_a_row: int) -> None:
+        hub.update_info('skipped_updates', total)
+        hub.update_info('skipped_updates_in_a_row', in_a_row)
+        hub.update_scalar('train/skipped_updates', total)
+
+
+def _wrappers(runner: Runner) -> list[OptimWrapper]:
+    wrapper = runner.optim_wrapper
+    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+
+
+def _fetched(outputs: Mapping[str, Tensor], hub: MessageHub) -> dict[str, float]:
+    """The figures of a step, without asking the device again for those that RuntimeInfoHook has noted."""
+    noted = hub.log_scalars
+    return {
+        name: float(noted[f'train/{name}'].current() if f'train/{name}' in noted else value)
+        for name, value in outputs.items()
+    }
+
+
+def _not_finite(gradients: Iterable[Tensor | None]) -> Tensor:
+    """A flag on their device, 1 if one of them is not finite."""
+    # FSDP leaves the gradients of which a rank holds no part empty.
+    gradients = [gradient for gradient in gradients if gradient is not None and gradient.numel()]
+    if not gradients:
+        return torch.zeros((), device=get_device())
+    # The largest absolute value is infinite or nan where one of them is, and cannot overflow as a sum can.
+    largest = torch.stack([norm.float() for norm in torch._foreach_norm(gradients, math.inf)])
+    return (~largest.isfinite()).any().float()
+
+
+def _on_any_rank(flag: Tensor) -> bool:
+    # The gradients of FSDP's ranks are parts of one whole.
+    all_reduce(flag, 'max')
+    return bool(flag.item())
+
+
+def _spoiled(runner: Runner, checkpoint: dict) -> list[str]:
+    """Names of the tensors that must not be saved. In buffers, such as masks, an infinity may be meant."""
+    buffers = {name.replace('_fsdp_wrapped_module.', '') for name, _ in runner.model.named_buffers()}
+    # DeepSpeed's checkpoints have their weights elsewhere.
+    return [
+        name
+        for name, value in checkpoint.get('state_dict', {}).items()
+        if isinstance(value, Tensor)
+        and value.is_floating_point()
+        and (value.isnan().any() if {name, f'module.{name}'} & buffers else not value.isfinite().all())
+    ]
+
+
+def _way_back(runner: Runner) -> str:
+    try:
+        path = find_whole_checkpoint(runner.work_dir)
+    except ValueError as error:
+        return f'{error}.'
+    if path is None:
+        return f'There is no checkpoint in {runner.work_dir} yet.'
+    return f'The last good checkpoint is {path}; --resume goes on from it.'

@@ -1,0 +1,78 @@
+"""Images that could not be read and were replaced: reported, counted, and too many of them stop the run."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
+
+from smmix_mm.registry import HOOKS
+
+from .reports import name_step, warn
+
+# As many are named in the error.
+EXAMPLES = 5
+
+
+@HOOKS.register_module()
+class ReadableImagesHook(Hook):
+    """Reports images that were replaced because they cannot be read, and stops the run at too many of them.
+
+    The training loops of this package replace them. Each message is logged once, by the rank that met it; the number of
+    images replaced so far is logged as ``replaced_images``. Counts are those of one rank, and survive a resume (all
+    ranks then go on from the first one's).
+
+    Args:
+        max_share (float): The largest share of the images seen that may have been replaced, from 0 to 1.
+            Defaults to 0.01.
+        min_images (int): The share is that of at least so many images, so that a single file in the first batch does
+            not stop a run, and a folder that is not there stops it at once. Defaults to 1000.
+
+    Raises:
+        ValueError: If a setting is none of these.
+        RuntimeError: While training, when more were replaced. It names share, limit, count and some of the images.
+    """
+
+    def __init__(self, max_share: float = 0.01, min_images: int = 1000) -> None:
+        if not 0 <= max_share <= 1:
+            raise ValueError(f'max_share has to be between 0 and 1, but got {max_share}')
+        if min_images < 1:
+            raise ValueError(f'min_images has to be at least 1, but got {min_images}')
+        self.max_share = max_share
+        self.min_images = min_images
+        # In the order in which they were met.
+        self._messages: dict[str, None] = {}
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        samples = _samples(data_batch)
+        messages = [sample.get('replaced') for sample in samples if 'replaced' in sample]
+        hub = runner.message_hub
+        seen = hub.get_info('seen_images', 0) + len(samples)
+        replaced = hub.get_info('replaced_images', 0) + len(messages)
+        hub.update_info('seen_images', seen)
+        hub.update_info('replaced_images', replaced)
+        if messages or seen == len(samples):
+            # Not each time: mmengine copies the whole history of a scalar to add a value.
+            hub.update_scalar('train/replaced_images', replaced)
+        for message in itertools.chain(*messages):
+            if message not in self._messages:
+                self._messages[message] = None
+                warn(runner, f'replaced by another image: {message}')
+        if replaced > self.max_share * max(seen, self.min_images):
+            self._stop(runner, seen, replaced)
+
+    def _stop(self, runner: Runner, seen: int, replaced: int) -> None:
+        examples = list(self._messages)[-EXAMPLES:]
+        raise RuntimeError(
+            f'{replaced} of the {seen} images seen until {name_step(runner)} could not be read and were replaced, '
+            f'{replaced / max(seen, 1):.2%}, while ReadableImagesHook allows max_share={self.max_share} of '
+            f'{max(seen, self.min_images)}. The latest: {"; ".join(examples)}'
+        )
+
+
+def _samples(data_batch: Any) -> list[BaseDataElement]:
+    """The data samples of a batch as the dataloader gave it; no other kind of sample can carry a mark."""
+    samples = data_batch.get('data_samples') if isinstance(data_batch, Mapping) else None
+    return [sample for sample in samples or () if isinstance(sample, BaseDataElement)]

@@ -1,0 +1,130 @@
+"""Strategies of mmengine's ``FlexibleRunner``."""
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from mmengine._strategy import FSDPStrategy as MMEngineFSDPStrategy
+from mmengine.device import get_device
+from mmengine.dist import is_distributed
+from mmengine.optim import BaseOptimWrapper
+from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.optim import Optimizer
+
+from smmix_mm.compat import FSDP_ON_CPU
+from smmix_mm.registry import FUNCTIONS, STRATEGIES
+
+
+@FUNCTIONS.register_module()
+def is_transformer_block(module: nn.Module, recurse: bool, nonwrapped_numel: int) -> bool:  # noqa: ARG001
+    """An ``auto_wrap_policy`` of FSDP: each block with an attention is a unit, the rest of the model another one.
+
+    What a mixing method uses beside the backbone (heads, the norms after the last block) is so in the outermost unit,
+    whose parameters are whole during the entire step.
+
+    Args:
+        module (nn.Module): One of the model.
+        recurse (bool): True asks whether to look inside, False whether this is a unit.
+        nonwrapped_numel (int): Parameters of the module that are in no unit yet.
+    """
+    return recurse or hasattr(module, 'attn')
+
+
+@STRATEGIES.register_module()
+class FSDPStrategy(MMEngineFSDPStrategy):
+    """mmengine's ``FSDPStrategy`` for vision transformers, with what keeps it from training them mended.
+
+    - Units are the transformer blocks, and checkpoints are whole: they load everywhere, also without FSDP.
+    - Without an accelerator it shards among processes on CPUs.
+    - Weight decay by shape (``flat_decay_mult``) sees the shapes of whole parameters; a shard is always flat.
+    - Clipping goes by the norm over all shards instead of that of each rank's own.
+    - The state of the optimizer is loaded in the order of arguments that torch has since 2.1.
+
+    Args:
+        model_wrapper (dict, optional): Arguments of mmengine's ``MMFullyShardedDataParallel``. Defaults to None; what
+            it leaves out is ``auto_wrap_policy='smmix_mm.is_transformer_block'`` and ``use_orig_params=True``.
+        state_dict_cfg (str | dict): As in mmengine. Defaults to ``'full'``.
+        **kwargs: As in mmengine.
+
+    Raises:
+        RuntimeError: If the run is not distributed, or without a GPU on a torch that cannot shard on CPUs.
+        ValueError: If a method copies the model, as AutoMix does.
+    """
+
+    def __init__(
+        self, *, model_wrapper: dict | None = None, state_dict_cfg: str | dict = 'full', **kwargs: Any
+    ) -> None:
+        super().__init__(model_wrapper=model_wrapper, state_dict_cfg=state_dict_cfg, **kwargs)
+        if not is_distributed():
+            raise RuntimeError(
+                "FSDPStrategy shards a model among processes, but launcher is 'none': start with tools/dist_train.sh "
+                'or tools/slurm_train.sh'
+            )
+        if get_device() == 'cpu':
+            if not FSDP_ON_CPU:
+                raise RuntimeError(
+                    f'FSDP needs a GPU with torch {torch.__version__}; on CPUs it needs a newer torch (tested: 2.12)'
+                )
+            # What is there already would be freed under the hands of whoever copies it: torch crashes.
+            self.state_dict_config.offload_to_cpu = self.optim_state_dict_config.offload_to_cpu = False
+
+    def _wrap_model(self, model: nn.Module) -> nn.Module:
+        copying = [type(method).__name__ for method in _methods(model) if next(method.parameters(), None) is not None]
+        if copying:
+            raise ValueError(
+                f'{", ".join(copying)} has parameters of its own that follow those of the model one by one, which FSDP '
+                f'cuts into shards: train it with DDP, without the strategy'
+            )
+        wrapper = dict(auto_wrap_policy='smmix_mm.is_transformer_block', use_orig_params=True)
+        if get_device() == 'cpu':
+            wrapper['device_id'] = torch.device('cpu')
+        self.model_wrapper = wrapper | dict(self.model_wrapper or {})
+        return super()._wrap_model(model)
+
+    def build_optim_wrapper(
+        self, optim_wrapper: Optimizer | BaseOptimWrapper | dict, model: nn.Module | None = None
+    ) -> BaseOptimWrapper:
+        if isinstance(optim_wrapper, Mapping) and str(optim_wrapper.get('type')).endswith('AmpOptimWrapper'):
+            # mmengine knows its own by name only.
+            optim_wrapper.setdefault('use_fsdp', True)
+        with FullyShardedDataParallel.summon_full_params(model):
+            built = super().build_optim_wrapper(optim_wrapper, model)
+        # Clipping by value is right on shards as it is.
+        if getattr(built, 'clip_func', None) is nn.utils.clip_grad_norm_:
+            built.clip_func = partial(_clip_shards, model)
+        return built
+
+    def model_state_dict(self) -> dict[str, Tensor]:
+        # FSDP leaves an attribute on each tensor, by which it would no longer be saved as a plain one.
+        return {name: value.detach() for name, value in super().model_state_dict().items()}
+
+    def load_optim_state_dict(self, state_dict: dict) -> None:
+        optimizer = self.optim_wrapper.optimizer
+        state = FullyShardedDataParallel.optim_state_dict_to_load(
+            model=self.model, optim=optimizer, optim_state_dict=state_dict
+        )
+        self.optim_wrapper.load_state_dict(state)
+
+
+def _methods(model: nn.Module) -> Iterable[nn.Module]:
+    return getattr(getattr(model, 'mixing', None), 'methods', ())
+
+
+def _clip_shards(
+    model: FullyShardedDataParallel,
+    parameters: list[nn.Parameter],  # noqa: ARG001
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,  # noqa: ARG001
+) -> Tensor:
+    """Torch's ``clip_grad_norm_`` with the norm of the whole gradient, which FSDP computes in a way of its own."""
+    norm = model.clip_grad_norm_(max_norm, norm_type)
+    if error_if_nonfinite and not norm.isfinite():
+        raise RuntimeError(
+            f'the norm of order {norm_type} of all gradients is {norm.item()}; set clip_grad.error_if_nonfinite=False '
+            f'to go on with such gradients'
+        )
+    return norm
