@@ -9,13 +9,11 @@ from pathlib import Path
 
 import torch
 from mmengine.registry import init_default_scope
-from mmpretrain.structures import DataSample
-from step_time import INNER_REPEATS, MODELS_TIMED, build, evaluation, mix, random_batch, training_step
-from timing import print_times, time_interleaved, write_report
+from steps import MODELS_TIMED, ROOT, build, evaluation, mix, preprocess, random_batch, training_step
+from timing import INNER_REPEATS, print_times, time_interleaved, write_report
 
 from smmix_mm.models import MixingClassifier
 
-ROOT = Path(__file__).resolve().parents[2]
 METHODS = {
     'CutMix': dict(type='mmpretrain.CutMix', alpha=1.0),
     'ResizeMix': dict(type='mmpretrain.ResizeMix', alpha=1.0),
@@ -51,16 +49,16 @@ RATIOS = {
 def time_methods(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Times all of them; returns as :func:`time_interleaved`."""
     device = torch.device(args.device)
-    images, targets = random_batch(args.batch_size, device)
-    samples = [DataSample().set_gt_score(row) for row in targets]
-    teacher = build(args.model, None, device)
+    batch = random_batch(args.batch_size, device)
+    teacher = build(args.model, [], device)
+    images, _, targets = preprocess(teacher, batch)
     models: dict[str, MixingClassifier] = {
-        name: build(args.model, augment, device, copy.deepcopy(teacher) if name in WITH_TEACHER else None)
+        name: build(args.model, [augment], device, copy.deepcopy(teacher) if name in WITH_TEACHER else None)
         for name, augment in METHODS.items()
     }
-    runs = {name: (training_step(model, images, samples), 1) for name, model in models.items()}
+    runs = {name: (training_step(model, batch), 1) for name, model in models.items()}
     runs |= {f'{name} alone': (mix(models[name], images, targets), INNER_REPEATS) for name in ALONE}
-    runs['teacher forward'] = (evaluation(teacher, images, attention=False), INNER_REPEATS)
+    runs['teacher forward'] = (evaluation(teacher, images), INNER_REPEATS)
     return time_interleaved(runs, RATIOS, args.rounds, device)
 
 

@@ -1,129 +1,194 @@
-"""Times training steps of the ImageNet configs at 224: without mixing, with CutMix, with SMMix, and what SMMix adds.
+"""Times training steps of the ImageNet configs at 224 with CutMix and with SMMix, side by side, and their peak memory.
 
-Weights and pictures are random.
+Both recipes take Mixup in half of their steps. Weights and pictures are random. Examples:
+
+    python tools/benchmarks/step_time.py --models deit-small pvt-small --batch-size 8
+    python tools/benchmarks/step_time.py --models deit-small pvt-small --batch-size 256 --device cuda --amp --compile
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmpretrain.structures import DataSample
-from timing import print_times, time_interleaved, write_report
+from peak_memory import peak_memory
+from steps import MODELS_TIMED, ROOT, Batch, autocast, build, build_optim_wrapper, evaluation, preprocess, random_batch
+from timing import INNER_REPEATS, Times, add_precision_options, amp_dtype, print_times, time_interleaved, write_report
 from torch import Tensor
 
 from smmix_mm import functional
+from smmix_mm.engine.hooks.compile_hook import compile_backbone
 from smmix_mm.models import MixingClassifier
-from smmix_mm.registry import MODELS
 
-ROOT = Path(__file__).resolve().parents[2]
-MODELS_TIMED = ('deit-tiny', 'pvt-tiny')
-# Forward passes and the mixing are short: several of them make one sample.
-INNER_REPEATS = 5
+MIXUP = dict(type='mmpretrain.Mixup', alpha=0.8)
+RECIPES = {
+    'CutMix': dict(type='mmpretrain.CutMix', alpha=1.0),
+    'SMMix': dict(type='smmix_mm.SMMix'),
+    'SMMix, half scale': dict(type='smmix_mm.SMMix', motivation_scale=0.5),
+}
+
+
+def recipe(times: Times, method: str) -> float:
+    """Mean step of a recipe that takes a method in half of its steps and Mixup in the other half."""
+    return (times[f'{method} step'] + times[f'Mixup step beside {method}']) / 2
+
+
+def bound(times: Times, part: float = 1.0) -> float:
+    """What a step may cost at most: CutMix's recipe and, in half of the steps, a part of 1.05 forward passes."""
+    return recipe(times, 'CutMix') + 0.5 * 1.05 * part * times['evaluation forward']
+
+
 RATIOS = {
-    'SMMix step / plain step': lambda t: t['SMMix step'] / t['plain step'],
-    'CutMix step / plain step': lambda t: t['CutMix step'] / t['plain step'],
-    '(SMMix step - plain step) / evaluation forward': lambda t: (
-        (t['SMMix step'] - t['plain step']) / t['evaluation forward']
+    'SMMix recipe / CutMix recipe': lambda t: recipe(t, 'SMMix') / recipe(t, 'CutMix'),
+    'bound / CutMix recipe': lambda t: bound(t) / recipe(t, 'CutMix'),
+    'SMMix recipe / bound': lambda t: recipe(t, 'SMMix') / bound(t),
+    'SMMix step / (CutMix step + 1.05 evaluation forward)': lambda t: (
+        t['SMMix step'] / (t['CutMix step'] + 1.05 * t['evaluation forward'])
     ),
-    'SMMix step / (plain step + 1.05 evaluation forward)': lambda t: (
-        t['SMMix step'] / (t['plain step'] + 1.05 * t['evaluation forward'])
+    'half scale: recipe / bound of a quarter': lambda t: recipe(t, 'SMMix, half scale') / bound(t, 0.25),
+    'half scale: forward / full forward': lambda t: t['evaluation forward, half scale'] / t['evaluation forward'],
+    'half scale: extra / 1.05 evaluation forward': lambda t: (
+        (t['SMMix, half scale step'] - t['CutMix step']) / (1.05 * t['evaluation forward'])
     ),
     'reading the attention / evaluation forward': lambda t: (
         t['evaluation forward with attention'] / t['evaluation forward'] - 1
     ),
-    'mixing alone / plain step': lambda t: t['mixing alone'] / t['plain step'],
+    'mixing alone / CutMix step': lambda t: t['mixing alone'] / t['CutMix step'],
 }
 
 
-def build(
-    name: str, augment: dict | None, device: torch.device, teacher: MixingClassifier | None = None
-) -> MixingClassifier:
-    """The ImageNet model of a name with one method in every step."""
-    cfg = Config.fromfile(ROOT / f'configs/smmix/{name}_smmix_8xb128-300e_in1k.py').model
-    cfg.train_cfg = dict(augments=[augment] if augment else [])
-    # A Config cannot hold a module.
-    return MODELS.build(dict(cfg, teacher=teacher)).to(device).train()
+class Steps:
+    """The training steps of one recipe: a model, its optimiser, and the method that a step takes.
+
+    Args:
+        name (str): Of the model.
+        augment (dict): Config of the method beside Mixup.
+        batch (Batch): Trained on in every step.
+        args (argparse.Namespace): Of this program.
+    """
+
+    def __init__(self, name: str, augment: dict, batch: Batch, args: argparse.Namespace) -> None:
+        self.model = build(name, [MIXUP, augment], torch.device(args.device), channels_last=args.channels_last)
+        if args.compile:
+            compile_backbone(self.model, backend=args.compile)
+        self.batch = batch
+        self.optim_wrapper = build_optim_wrapper(self.model, args.amp)
+
+    def mixup(self) -> None:
+        """A step with Mixup."""
+        self._step([1.0, 0.0, 0.0])
+
+    def method(self) -> None:
+        """A step with the other method."""
+        self._step([0.0, 1.0, 0.0])
+
+    def _step(self, probs: list[float]) -> None:
+        self.model.mixing.probs = probs
+        self.model.train_step(self.batch, self.optim_wrapper)
 
 
-def random_batch(batch_size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Pictures of noise ``(B, 3, 224, 224)`` and their one-hot labels ``(B, 1000)``, always the same."""
-    torch.manual_seed(0)
-    labels = torch.arange(batch_size, device=device) % 1000
-    return torch.randn(batch_size, 3, 224, 224, device=device), torch.eye(1000, device=device)[labels]
-
-
-def training_step(model: MixingClassifier, images: Tensor, samples: list[DataSample]) -> Callable[[], None]:
-    """Forward, losses, backward and optimiser step."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        # CutMix writes in place.
-        sum(model.loss(images.clone(), samples).values()).backward()
-        optimizer.step()
-
-    return step
-
-
-def evaluation(model: MixingClassifier, images: Tensor, attention: bool) -> Callable[[], None]:
-    """The motivation pass, with or without reading the attention."""
-    return lambda: model.motivate(images, attention=attention)
-
-
-def mix(model: MixingClassifier, images: Tensor, targets: Tensor) -> Callable[[], None]:
-    """The only method of a model by itself; it asks nothing."""
-
-    def run() -> None:
-        method, streams = model.mixing.draw()
-        method(images.clone(), targets, model.motivate, streams)
-
-    return run
-
-
-def mixing(images: Tensor, grid: tuple[int, int]) -> Callable[[], None]:
+def mixing(images: Tensor, grid: tuple[int, int]) -> None:
     """The mixing operation alone, with a region of half the grid's sides."""
     attention = torch.rand(len(images), *grid, device=images.device)
-    region = (grid[0] // 2, grid[1] // 2)
-    return lambda: functional.max_min_mix(images, attention, region)
+    functional.max_min_mix(images, attention, (grid[0] // 2, grid[1] // 2))
 
 
-def time_model(name: str, args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Times all variants of a model; returns as :func:`time_interleaved`."""
+def time_model(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Times all variants of a model; returns as :func:`time_interleaved`, and ``peak memory`` in MiB by step."""
     device = torch.device(args.device)
-    images, targets = random_batch(args.batch_size, device)
-    samples = [DataSample().set_gt_score(row) for row in targets]
-    plain = build(name, None, device)
-    smmix = build(name, dict(type='smmix_mm.SMMix'), device)
-    cutmix = build(name, dict(type='mmpretrain.CutMix', alpha=1.0), device)
-    runs = {
-        'plain step': (training_step(plain, images, samples), 1),
-        'CutMix step': (training_step(cutmix, images, samples), 1),
-        'SMMix step': (training_step(smmix, images, samples), 1),
-        'evaluation forward': (evaluation(plain, images, attention=False), INNER_REPEATS),
-        'evaluation forward with attention': (evaluation(plain, images, attention=True), INNER_REPEATS),
-        'mixing alone': (mixing(images, plain.adapter.grid(images)), INNER_REPEATS),
+    batch = random_batch(args.batch_size, device)
+    recipes = {method: Steps(name, augment, batch, args) for method, augment in RECIPES.items()}
+    steps = {f'Mixup step beside {method}': steps.mixup for method, steps in recipes.items()}
+    steps |= {f'{method} step': steps.method for method, steps in recipes.items()}
+    model = recipes['SMMix'].model
+    images = preprocess(model, batch)[0]
+    passes = {
+        'evaluation forward': evaluation(model, images, amp=args.amp),
+        'evaluation forward, half scale': evaluation(model, images, amp=args.amp, scale=0.5),
+        'evaluation forward with attention': evaluation(model, images, attention=True, amp=args.amp),
+        'mixing alone': lambda: mixing(images, model.adapter.grid(images)),
     }
-    return time_interleaved(runs, RATIOS, args.rounds, device)
+    if args.sync_debug:
+        for method, of_method in recipes.items():
+            check_no_synchronisation(of_method.model, batch, args)
+            print(f'  {method} and Mixup: loss and backward wait for nothing')
+    runs = {key: (run, 1) for key, run in steps.items()} | {key: (run, INNER_REPEATS) for key, run in passes.items()}
+    result = time_interleaved(runs, RATIOS, args.rounds, device)
+    result['peak memory'] = {key: peak_memory(run, device) / 2**20 for key, run in steps.items()}
+    result['peak memory ratios'] = memory_ratios(result['peak memory'])
+    return result
+
+
+def memory_ratios(peaks: Times) -> dict[str, float]:
+    """Peak memory of SMMix over CutMix's: of a step, and of a recipe, whose steps with Mixup count too."""
+    recipes = {
+        method: max(peaks[f'{method} step'], peaks[f'Mixup step beside {method}']) for method in ('SMMix', 'CutMix')
+    }
+    return {
+        'SMMix step / CutMix step, memory': peaks['SMMix step'] / peaks['CutMix step'],
+        'SMMix recipe / CutMix recipe, memory': recipes['SMMix'] / recipes['CutMix'],
+    }
+
+
+@contextmanager
+def forbid_synchronisation() -> Iterator[None]:
+    """On CUDA: what makes the host wait for the device is an error."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+def check_no_synchronisation(model: MixingClassifier, batch: Batch, args: argparse.Namespace) -> None:
+    """Loss and backward of either method.
+
+    Raises:
+        RuntimeError: If one of them makes the host wait for the device.
+    """
+    for probs in ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0]):
+        model.mixing.probs = probs
+        for forbidding in (False, True):
+            # The first run compiles, where that is asked for, and picks algorithms.
+            images, samples, _ = preprocess(model, batch)
+            with forbid_synchronisation() if forbidding else torch.enable_grad():
+                with autocast(images.device, args.amp):
+                    losses = model.loss(images, samples)
+                sum(losses.values()).backward()
+            model.zero_grad()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--models', nargs='+', choices=MODELS_TIMED, default=list(MODELS_TIMED))
+    parser.add_argument('--models', nargs='+', choices=MODELS_TIMED, default=['deit-tiny', 'pvt-tiny'])
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--rounds', type=int, default=9)
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    add_precision_options(parser)
+    parser.add_argument(
+        '--sync-debug',
+        action='store_true',
+        help="fail where loss or backward wait for the device (torch's sync debug mode; CUDA only)",
+    )
     parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/benchmarks/step_time.json')
     args = parser.parse_args()
+    args.amp = amp_dtype(args.amp, torch.device(args.device))
+    if args.sync_debug and torch.device(args.device).type != 'cuda':
+        parser.error(f'--sync-debug needs --device cuda, but got {args.device}')
     init_default_scope('mmpretrain')
     results = {}
     for name in args.models:
         print(f'{name}, batch {args.batch_size}, {args.device}, {args.rounds} rounds')
         results[name] = time_model(name, args)
         print_times(results[name])
-    write_report(args.out, args, results)
+        for step, mebibytes in results[name]['peak memory'].items():
+            print(f'  {f"{step}, peak memory":<52} {mebibytes:10.1f} MiB')
+        for ratio, value in results[name]['peak memory ratios'].items():
+            print(f'  {ratio:<52} {value:10.4f}')
+        write_report(args.out, args, results)
 
 
 if __name__ == '__main__':

@@ -1,7 +1,8 @@
 """Timing side by side: what the benchmarks share.
 
 The machines that run this are shared and noisy: all variants run in one process, in random order within a round, and
-ratios are taken within a round before their medians are.
+ratios are taken within a round before their medians are. On one thread of the CPU (``OMP_NUM_THREADS=1``) it is the
+processor's time that counts.
 """
 
 import argparse
@@ -14,19 +15,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.utils import ProgressBar
+from mmengine.utils import track_iter_progress
 
 Times = Mapping[str, float]
+# Forward passes and the mixing are short: several of them make one sample.
+INNER_REPEATS = 5
 
 
 def measure(run: Callable[[], None], repeats: int, device: torch.device) -> float:
     """Seconds of one run, averaged over repeats."""
+    clock = pick_clock(device)
     _synchronise(device)
-    started = time.perf_counter()
+    started = clock()
     for _ in range(repeats):
         run()
     _synchronise(device)
-    return (time.perf_counter() - started) / repeats
+    return (clock() - started) / repeats
+
+
+def pick_clock(device: torch.device) -> Callable[[], float]:
+    """The processor's time on one thread of the CPU, which other programs hardly touch; the clock elsewhere."""
+    on_one_thread = device.type == 'cpu' and torch.get_num_threads() == 1
+    return time.process_time if on_one_thread else time.perf_counter
 
 
 def _synchronise(device: torch.device) -> None:
@@ -39,6 +49,7 @@ def time_interleaved(
     ratios: Mapping[str, Callable[[Times], float]],
     rounds: int,
     device: torch.device,
+    show_progress: bool = True,
 ) -> dict[str, dict[str, float]]:
     """Times variants against each other.
 
@@ -47,6 +58,7 @@ def time_interleaved(
         ratios (Mapping): By name, what to make of the seconds of one round.
         rounds (int): Samples of each variant.
         device (torch.device): Waited for around each sample.
+        show_progress (bool): Whether to print a bar. Defaults to True.
 
     Returns:
         dict[str, dict[str, float]]: ``seconds``, medians by variant, and ``ratios``, medians by name.
@@ -54,18 +66,42 @@ def time_interleaved(
     for run, _ in runs.values():
         run()
     results = []
-    progress = ProgressBar(rounds)
-    for _ in range(rounds):
+    for _ in track_iter_progress(range(rounds)) if show_progress else range(rounds):
         times = dict.fromkeys(runs, 0.0)
         for variant in random.sample(list(runs), len(runs)):
             times[variant] = measure(*runs[variant], device)
         results.append(times)
-        progress.update()
-    print()
     return dict(
         seconds={variant: statistics.median(times[variant] for times in results) for variant in runs},
         ratios={name: statistics.median(map(ratio, results)) for name, ratio in ratios.items()},
     )
+
+
+def add_precision_options(parser: argparse.ArgumentParser) -> None:
+    """Options of a training step: device, precision, compilation, memory format."""
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument(
+        '--amp',
+        nargs='?',
+        const='default',
+        choices=['default', 'bfloat16', 'float16'],
+        help='automatic mixed precision; without a dtype float16 on a GPU and bfloat16 elsewhere',
+    )
+    parser.add_argument(
+        '--compile',
+        nargs='?',
+        const='inductor',
+        metavar='BACKEND',
+        help="compile the backbone; default: torch's own way",
+    )
+    parser.add_argument('--channels-last', action='store_true', help='weights in the memory format channels_last')
+
+
+def amp_dtype(amp: str | None, device: torch.device) -> str | None:
+    """The dtype that ``--amp`` names, which is the engine's own default where it names none."""
+    if amp == 'default':
+        return 'float16' if device.type == 'cuda' else 'bfloat16'
+    return amp
 
 
 def print_times(result: Mapping[str, Times]) -> None:
@@ -77,8 +113,9 @@ def print_times(result: Mapping[str, Times]) -> None:
 
 def write_report(path: Path, args: argparse.Namespace, results: Mapping[str, Any]) -> None:
     """Writes results to a JSON file, with what they were measured on."""
-    settings = {name: value for name, value in vars(args).items() if name != 'out'}
-    report = dict(torch=torch.__version__, threads=torch.get_num_threads(), **settings, results=results)
+    settings = {name: value for name, value in vars(args).items() if name not in ('out', 'threads')}
+    clock = pick_clock(torch.device(getattr(args, 'device', 'cpu'))).__name__
+    report = dict(torch=torch.__version__, **settings, threads=torch.get_num_threads(), clock=clock, results=results)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=2))
     print(f'written to {path}')

@@ -1,0 +1,51 @@
+"""What exact resume costs: seeding samples and steps, and writing and checking a checkpoint of DeiT-S's size."""
+
+import argparse
+import tempfile
+import timeit
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from smmix_mm.engine.whole_checkpoints import check_whole, write_whole
+from smmix_mm.streams import sample_stream, seed_globals, seed_step, seeded_globals
+
+# DeiT-S's parameters, with AdamW's two states of each.
+PARAMETERS = 22_050_664
+
+
+def seed_sample_in_main() -> None:
+    with seeded_globals(sample_stream(0, 3, 12345)):
+        pass
+
+
+def best_time(call: Callable[[], object], number: int = 1, repeats: int = 5) -> float:
+    """Seconds of the fastest call."""
+    return min(timeit.repeat(call, number=number, repeat=repeats)) / number
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--folder', help='where the checkpoint is written; default: a temporary folder')
+    parser.add_argument('--parameters', type=int, default=PARAMETERS, help='of the model')
+    args = parser.parse_args()
+    seeding = {
+        'seeding a sample, in a worker': lambda: seed_globals(sample_stream(0, 3, 12345)),
+        'seeding a sample, without workers': seed_sample_in_main,
+        'seeding a step': lambda: seed_step(0, 3, 1),
+    }
+    for name, call in seeding.items():
+        print(f'{name}: {best_time(call, 200, 20) * 1e3:.3f} ms')
+    content = {name: torch.randn(args.parameters) for name in ('state_dict', 'exp_avg', 'exp_avg_sq')}
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        path = Path(folder, 'epoch_1.pth')
+        plain = best_time(lambda: torch.save(content, path))
+        print(f'writing {path.stat().st_size / 1e6:.0f} MB: {plain:.2f} s')
+        whole = best_time(lambda: write_whole(path, lambda unfinished: torch.save(content, unfinished)))
+        print(f'writing it whole: {whole:.2f} s')
+        print(f'checking it: {best_time(lambda: check_whole(path)):.2f} s')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,97 @@
+"""What the benchmarks of training steps share: the ImageNet models at 224, random batches, and steps to run."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from smmix_mm.models import MixingClassifier
+from smmix_mm.registry import MODELS, OPTIM_WRAPPERS
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS_TIMED = ('deit-tiny', 'deit-small', 'pvt-tiny', 'pvt-small')
+NUM_CLASSES = 1000
+SIDE = 224
+# How train_step wants it: images as they are decoded, and their labels.
+Batch = dict[str, Any]
+
+
+def build(
+    name: str,
+    augments: list[dict],
+    device: torch.device,
+    teacher: MixingClassifier | None = None,
+    channels_last: bool = False,
+) -> MixingClassifier:
+    """The ImageNet model of a name with methods that are drawn evenly."""
+    cfg = Config.fromfile(ROOT / f'configs/smmix/{name}_smmix_8xb128-300e_in1k.py')
+    model = cfg.model
+    model.data_preprocessor = cfg.data_preprocessor
+    model.train_cfg = dict(augments=augments)
+    torch.manual_seed(0)
+    # A Config cannot hold a module.
+    return MODELS.build(dict(model, teacher=teacher, channels_last=channels_last)).to(device).train()
+
+
+def random_batch(batch_size: int, device: torch.device) -> Batch:
+    """Pictures of noise ``(B, 3, 224, 224)`` and labels, always the same, on the host as a data loader leaves them."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (batch_size, 3, SIDE, SIDE), dtype=torch.uint8, generator=generator)
+    samples = [DataSample().set_gt_label(label % NUM_CLASSES) for label in range(batch_size)]
+    return dict(inputs=images.pin_memory() if device.type == 'cuda' else images, data_samples=samples)
+
+
+def preprocess(model: MixingClassifier, batch: Batch) -> tuple[Tensor, list[DataSample], Tensor]:
+    """Normalised images, samples with one-hot labels, and those labels ``(B, 1000)``."""
+    data = model.data_preprocessor(batch, True)
+    return data['inputs'], data['data_samples'], torch.stack([sample.gt_score for sample in data['data_samples']])
+
+
+def autocast(device: torch.device, amp: str | None) -> AbstractContextManager:
+    """Autocast to a dtype by name; None casts nothing."""
+    return torch.autocast(device.type, getattr(torch, amp)) if amp else nullcontext()
+
+
+def training_step(model: MixingClassifier, batch: Batch, amp: str | None = None) -> Callable[[], None]:
+    """mmengine's own step: preprocessing, forward, losses, backward and AdamW; with ``amp`` under that autocast."""
+    optim_wrapper = build_optim_wrapper(model, amp)
+
+    def step() -> None:
+        model.train_step(batch, optim_wrapper)
+
+    return step
+
+
+def build_optim_wrapper(model: MixingClassifier, amp: str | None) -> OptimWrapper:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    if amp is None:
+        return OptimWrapper(optimizer)
+    return OPTIM_WRAPPERS.build(dict(type='smmix_mm.AmpOptimWrapper', dtype=amp, optimizer=optimizer))
+
+
+def evaluation(
+    model: MixingClassifier, images: Tensor, attention: bool = False, amp: str | None = None, scale: float = 1.0
+) -> Callable[[], None]:
+    """The motivation pass, with or without reading the attention."""
+
+    def run() -> None:
+        with autocast(images.device, amp):
+            model.motivate(images, attention=attention, scale=scale)
+
+    return run
+
+
+def mix(model: MixingClassifier, images: Tensor, targets: Tensor) -> Callable[[], None]:
+    """The only method of a model by itself; it asks nothing."""
+
+    def run() -> None:
+        method, streams = model.mixing.draw()
+        method(images.clone(), targets, model.motivate, streams)
+
+    return run
