@@ -53,8 +53,8 @@ class ReadableImagesHook(Hook):
         replaced = hub.get_info('replaced_images', 0) + len(messages)
         hub.update_info('seen_images', seen)
         hub.update_info('replaced_images', replaced)
-        if messages or seen == len(samples):
-            # Not each time: mmengine copies the whole history of a scalar to add a value.
+        if messages:
+            # Not in each step: mmengine shows it in every line, and copies its whole history to add a value.
             hub.update_scalar('train/replaced_images', replaced)
         for message in itertools.chain(*messages):
             if message not in self._messages:
