@@ -46,7 +46,8 @@ class Interruption:
     def __enter__(self) -> 'Interruption':
         if get_world_size() > 1 and self._group is None:
             # Of its own, on the host: NCCL would make the host wait for the device.
-            self._group = torch_dist.new_group(backend='gloo', timeout=self.timeout)
+            how = {} if self.timeout is None else {'timeout': self.timeout}
+            self._group = torch_dist.new_group(backend='gloo', **how)
         # Elsewhere Python lets nobody handle signals.
         if threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGTERM, self._note)
