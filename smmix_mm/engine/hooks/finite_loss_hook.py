@@ -1,7 +1,9 @@
 """A loss that is not finite stops the run, or costs it one update; in no case the checkpoints that there are."""
 
+import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from mmengine.device import get_device
@@ -56,7 +58,7 @@ class FiniteLossHook(Hook):
             raise ValueError(f'max_skips has to be at least 1, but got {max_skips}')
         self.action = action
         self.max_skips = max_skips
-        self._handles = []
+        self._steps: list[tuple[Optimizer, Callable]] = []
         # Since the last update: the verdicts on the gradients, and the loss that was not finite, in words.
         self._verdicts: list[bool] = []
         self._bad_loss: str | None = None
@@ -70,7 +72,8 @@ class FiniteLossHook(Hook):
                     f"FiniteLossHook(action='skip') needs an optimiser of torch, but the run has "
                     f"{type(wrapper.optimizer).__name__}; use action='stop'"
                 )
-            self._handles.append(wrapper.optimizer.register_step_pre_hook(self._judge))
+            self._steps.append((wrapper.optimizer, wrapper.optimizer.step))
+            wrapper.optimizer.step = self._judged(wrapper.optimizer)
         self._note(runner.message_hub, *self._counts(runner.message_hub))
 
     def after_train_iter(
@@ -106,11 +109,22 @@ class FiniteLossHook(Hook):
             )
 
     def after_train(self, runner: Runner) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        for optimizer, step in self._steps:
+            optimizer.step = step
+        self._steps.clear()
 
-    def _judge(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+    def _judged(self, optimizer: Optimizer) -> Callable:
+        """The optimiser's step, judged before. Not torch's pre-hook, which torch.compile removes in torch 2.1."""
+        step = optimizer.step
+
+        @functools.wraps(step)
+        def judged_step(*args: Any, **kwargs: Any) -> Any:
+            self._judge(optimizer)
+            return step(*args, **kwargs)
+
+        return judged_step
+
+    def _judge(self, optimizer: Optimizer) -> None:
         """Before a step: takes the gradients away from the optimiser if they are not finite."""
         if getattr(optimizer, 'found_inf', None) is not None and optimizer.found_inf.item():
             # Loss scalers call fused optimisers all the same; these leave the step out themselves.
