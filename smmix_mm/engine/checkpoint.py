@@ -13,8 +13,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
+
+from smmix_mm.engine.unwrapping import unwrap_model
 
 # All that tensors, containers and numbers need. Everything else in the file is skipped.
 _ADMITTED = {
@@ -176,7 +177,7 @@ def check_fit(
         ValueError: With the names and shapes that differ.
     """
     allowed = tuple(may_differ)
-    copied = copy.deepcopy(model.module if is_model_wrapper(model) else model)
+    copied = copy.deepcopy(unwrap_model(model))
     judged = {name: value for name, value in copied.state_dict().items() if name.startswith(allowed)}
     judged |= {name: value for name, value in weights.items() if not name.startswith(allowed)}
     load_strictly(copied, judged, source)

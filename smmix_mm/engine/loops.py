@@ -109,9 +109,7 @@ class ResumableLoop:
 
     def _save_and_end(self) -> None:
         hook = next((hook for hook in self.runner.hooks if isinstance(hook, CheckpointHook)), None)
-        self._end(hook.save_interrupted(self.runner) if hook else 'none is written without smmix_mm.CheckpointHook')
-
-    def _end(self, checkpoint: str) -> None:
+        checkpoint = hook.save_interrupted(self.runner) if hook else 'none is written without smmix_mm.CheckpointHook'
         text = f'SIGTERM: the run ends after iteration {self._iter}. To go on: --resume (checkpoint: {checkpoint}).'
         print_log(text, 'current', logging.WARNING)
         self.interruption.served = True

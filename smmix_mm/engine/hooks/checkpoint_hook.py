@@ -10,13 +10,12 @@ from mmengine.dist import get_rank, get_world_size, is_main_process, master_only
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.logging import MessageHub, print_log
-from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from smmix_mm.engine.interruption import Interruption, ValidationInterruptedError
+from smmix_mm.engine.unwrapping import list_optim_wrappers, unwrap_model
 from smmix_mm.engine.whole_checkpoints import LAST_CHECKPOINT, remove, remove_unfinished, write_whole
 from smmix_mm.registry import HOOKS
 
@@ -224,7 +223,7 @@ class CheckpointHook(MMEngineCheckpointHook):
                 level=logging.WARNING,
             )
             return
-        for name, parameter in unwrap(runner.model).named_parameters():
+        for name, parameter in unwrap_model(runner.model).named_parameters():
             if name in gradients[get_rank()]:
                 parameter.grad = gradients[get_rank()][name].to(parameter)
         runner.logger.info('The gradients that were accumulated before the checkpoint are restored.')
@@ -267,15 +266,13 @@ class _RemovingLater:
 
 def gather_gradients(runner: Runner) -> list[dict[str, Tensor]] | None:
     """The gradients that wait for an update, by rank, on the first rank; None if none does."""
-    wrapper = runner.optim_wrapper
-    wrappers = list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
-    is_accumulated = any(getattr(wrapper, '_accumulative_counts', 1) > 1 for wrapper in wrappers)
+    is_accumulated = any(getattr(wrapper, '_accumulative_counts', 1) > 1 for wrapper in list_optim_wrappers(runner))
     # FSDP keeps what it accumulates to itself.
     if not is_accumulated or isinstance(runner.model, FullyShardedDataParallel):
         return None
     gradients = {
         name: parameter.grad.cpu()
-        for name, parameter in unwrap(runner.model).named_parameters()
+        for name, parameter in unwrap_model(runner.model).named_parameters()
         if parameter.grad is not None
     }
     interruption = find_interruption(runner) or Interruption()
@@ -286,7 +283,3 @@ def gather_gradients(runner: Runner) -> list[dict[str, Tensor]] | None:
 def find_interruption(runner: Runner) -> Interruption | None:
     """The one of our train loops, while it runs."""
     return getattr(runner._train_loop, 'interruption', None)
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model

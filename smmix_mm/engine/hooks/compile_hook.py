@@ -5,12 +5,12 @@ from typing import Any
 from mmcv.cnn.bricks import DropPath
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from smmix_mm.compat import allow_ddp, allow_graphs, make_traceable
+from smmix_mm.engine.unwrapping import unwrap_model
 from smmix_mm.registry import HOOKS
 
 # Kinds of passes (training, motivation, evaluation, those of a teacher) times batch sizes times image sizes.
@@ -43,7 +43,7 @@ class CompileBackbone(Hook):
         self.teacher = teacher
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         teacher = getattr(model, 'teacher', None) if self.teacher else None
         for owner in (model, None if teacher is None else teacher.model):
             if owner is not None:

@@ -10,11 +10,11 @@ from mmengine.device import get_device
 from mmengine.dist import all_reduce, get_rank
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
-from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor
 from torch.optim import Optimizer
 
+from smmix_mm.engine.unwrapping import list_optim_wrappers
 from smmix_mm.registry import HOOKS
 
 from ..whole_checkpoints import find_whole_checkpoint
@@ -66,7 +66,7 @@ class FiniteLossHook(Hook):
     def before_train(self, runner: Runner) -> None:
         if self.action == 'stop':
             return
-        for wrapper in _wrappers(runner):
+        for wrapper in list_optim_wrappers(runner):
             if not isinstance(wrapper.optimizer, Optimizer):
                 raise ValueError(
                     f"FiniteLossHook(action='skip') needs an optimiser of torch, but the run has "
@@ -96,7 +96,7 @@ class FiniteLossHook(Hook):
             return
         if not finite:
             self._bad_loss = f'{name_step(runner)}: {words}'
-        if any(wrapper.should_update() for wrapper in _wrappers(runner)):
+        if any(wrapper.should_update() for wrapper in list_optim_wrappers(runner)):
             self._conclude(runner, words)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -166,11 +166,6 @@ class FiniteLossHook(Hook):
         hub.update_info('skipped_updates', total)
         hub.update_info('skipped_updates_in_a_row', in_a_row)
         hub.update_scalar('train/skipped_updates', total)
-
-
-def _wrappers(runner: Runner) -> list[OptimWrapper]:
-    wrapper = runner.optim_wrapper
-    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
 
 
 def _fetched(outputs: Mapping[str, Tensor], hub: MessageHub) -> dict[str, float]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from smmix_mm.engine.unwrapping import unwrap_model
 from smmix_mm.registry import HOOKS
 
 
@@ -40,7 +40,7 @@ class RecomputeActivations(Hook):
         self.modules = [modules] if isinstance(modules, str) else list(modules)
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         for name in self.modules:
             for module in _find(model, name):
                 _recompute(module)
