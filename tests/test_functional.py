@@ -208,6 +208,13 @@ def test_paste_windows_copies_the_same_pixels_however_wide_a_patch_is(dtype, pat
     assert torch.equal(mixed, reference.max_min_mix(images, attention, (2, 2))[0])
 
 
+@pytest.mark.parametrize('batch_size', [1, 16, 17, 37])
+def test_paste_windows_takes_batches_larger_than_what_is_cut_at_once(batch_size):
+    images, attention = torch.rand(batch_size, 2, 8, 12), torch.rand(batch_size, 4, 6)
+    mixed, _ = functional.max_min_mix(images, attention, (2, 3))
+    assert torch.equal(mixed, reference.max_min_mix(images, attention, (2, 3))[0])
+
+
 def test_paste_windows_reads_memory_that_begins_between_wide_elements():
     images = torch.from_numpy(np.random.default_rng(0).random(1 + 2 * 3 * 8 * 8, np.float32)[1:]).view(2, 3, 8, 8)
     attention = torch.rand(2, 2, 2)

@@ -9,6 +9,7 @@ default_hooks = dict(
     visualization=dict(type='mmpretrain.VisualizationHook', enable=False),
     finite_loss=dict(type='smmix_mm.FiniteLossHook'),
     readable_images=dict(type='smmix_mm.ReadableImagesHook'),
+    log_history=dict(type='smmix_mm.LogHistoryHook'),
 )
 
 # No exponential moving average: the published figures are those of the trained weights.

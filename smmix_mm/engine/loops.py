@@ -139,9 +139,11 @@ class EpochBasedTrainLoop(ResumableLoop, MMEngineEpochBasedTrainLoop):
     def _train(self) -> None:
         # Whatever was due when the checkpoint was written is done first; an epoch without batches left is ended.
         self._decide_current_val_interval()
-        self._validate_if_due(self._epoch > 0 and self._position() == 0 and self._is_val_due())
+        position = self._position()
+        self._validate_if_due(self._epoch > 0 and position == 0 and self._is_val_due())
         while self._epoch < self._max_epochs and not self.stop_training:
-            self.run_epoch()
+            self.run_epoch(position)
+            position = 0
             if self.interruption.served:
                 break
             self._decide_current_val_interval()
@@ -151,10 +153,13 @@ class EpochBasedTrainLoop(ResumableLoop, MMEngineEpochBasedTrainLoop):
         is_turn = self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
         return self._epoch >= self.val_begin and is_turn
 
-    def run_epoch(self) -> None:
-        """Runs what is left of an epoch."""
+    def run_epoch(self, position: int = 0) -> None:
+        """Runs what is left of an epoch.
+
+        Args:
+            position (int): How many of its batches are done. Defaults to 0.
+        """
         runner = self.runner
-        position = self._position()
         start = dict(epoch=self._epoch, iter=self._iter - position, batches=len(self.dataloader))
         runner.message_hub.update_info(EPOCH_START, start)
         runner.call_hook('before_train_epoch')

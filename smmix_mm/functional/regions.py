@@ -11,6 +11,9 @@ from smmix_mm.compat import is_compiling
 
 Region = tuple[int, int]
 
+# How many images' windows are cut before they are pasted.
+CUT_ON_CPU = 16
+
 
 def window_sums(scores: Tensor, region: Region) -> Tensor:
     """Sum of the scores in every window of a size that lies inside the grid.
@@ -115,13 +118,15 @@ def paste_windows(
         target = _window_tokens(target_corners, region)
         _tokens(mixed, grid)[target] = _tokens(images.flip(0), grid)[source]
         return mixed
-    # One strided view of all windows, one indexed copy: gathers over whole images cost three to eight times that.
+    # Strided views of all windows and an indexed copy: gathers over whole images cost three to eight times that.
     batch = torch.arange(len(images), device=images.device)
-    target_rows, target_cols = target_corners.unbind(1)
-    source_rows, source_cols = source_corners.unbind(1)
     read, written, patch = _widen(images, mixed, patch)
-    cut = _windows(read, region, patch)[batch.flip(0), :, source_rows, source_cols]
-    _windows(written, region, patch)[batch, :, target_rows, target_cols] = cut
+    read, written = _windows(read, region, patch), _windows(written, region, patch)
+    index = torch.stack([batch.flip(0), batch, *source_corners.unbind(1), *target_corners.unbind(1)])
+    # On the CPU what is cut lies in pages that are new for every batch if it is large, and old ones for each part.
+    for part in index.split(CUT_ON_CPU if images.device.type == 'cpu' else len(images), dim=1):
+        sources, targets, source_rows, source_cols, target_rows, target_cols = part
+        written[targets, :, target_rows, target_cols] = read[sources, :, source_rows, source_cols]
     return mixed
 
 

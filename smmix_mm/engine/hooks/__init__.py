@@ -3,6 +3,7 @@
 from .checkpoint_hook import CheckpointHook
 from .compile_hook import CompileBackbone
 from .finite_loss_hook import FiniteLossHook
+from .log_history_hook import LogHistoryHook
 from .readable_images_hook import ReadableImagesHook
 from .recompute_hook import RecomputeActivations
 from .save_pictures import SavePictures
@@ -11,6 +12,7 @@ __all__ = [
     'CheckpointHook',
     'CompileBackbone',
     'FiniteLossHook',
+    'LogHistoryHook',
     'ReadableImagesHook',
     'RecomputeActivations',
     'SavePictures',

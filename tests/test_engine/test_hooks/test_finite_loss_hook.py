@@ -205,6 +205,15 @@ def test_counts_survive_a_resume(tmp_path):
         runner.train()
 
 
+def test_skips_beside_something_compiled(tmp_path):
+    """torch.compile removes the hooks of optimisers' steps for the whole process in torch 2.1."""
+    torch.compile(nn.Linear(2, 2), backend='eager')(torch.ones(1, 2))
+    runner = make_runner(tmp_path, dict(action='skip'), factor={4: math.nan})
+    runner.train()
+    assert runner.message_hub.get_info('skipped_updates') == 1
+    assert runner.model.layer.weight.isfinite().all()
+
+
 def test_hook_lets_go_of_the_optimiser(tmp_path):
     runner = make_runner(tmp_path, dict(action='skip'))
     runner.train()

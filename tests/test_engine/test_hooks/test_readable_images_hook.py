@@ -46,10 +46,10 @@ def spoil(folder, *numbers):
     return paths
 
 
-def make_runner(folder, epochs=1, **hook):
+def make_runner(folder, epochs=1, work_dir='run', **hook):
     return Runner(
         model=Mean(),
-        work_dir=str(folder.parent / 'run'),
+        work_dir=str(folder.parent / work_dir),
         train_dataloader=dict(
             batch_size=4,
             num_workers=2,
@@ -72,12 +72,12 @@ def make_runner(folder, epochs=1, **hook):
     )
 
 
-def warned_of(folder):
-    (log,) = sorted((folder.parent / 'run').glob('*/*.log'))[-1:]
+def warned_of(work_dir):
+    (log,) = work_dir.glob('*/*.log')
     return re.findall(r'WARNING - replaced by another image: image (\S+) cannot be read', log.read_text())
 
 
-def test_replaced_images_are_named_once_and_counted(folder):
+def test_replaced_images_are_named_once_and_counted(folder, tmp_path):
     """Of 80 images seen 2 files are unreadable, in each of two epochs; others replace them."""
     paths = spoil(folder, 2, 21)
     runner = make_runner(folder, epochs=2, max_share=0.1, min_images=1)
@@ -85,12 +85,12 @@ def test_replaced_images_are_named_once_and_counted(folder):
     with pytest.raises(RuntimeError, match='1 of the 4 images seen until epoch 1, iteration 1 '):
         runner.train()
 
-    runner = make_runner(folder, epochs=2, max_share=0.1, min_images=40)
+    runner = make_runner(folder, epochs=2, work_dir='whole', max_share=0.1, min_images=40)
     runner.train()
-    assert warned_of(folder) == [str(path) for path in paths]
+    assert warned_of(tmp_path / 'whole') == [str(path) for path in paths]
     assert runner.message_hub.get_info('seen_images') == 2 * IMAGES
     assert runner.message_hub.get_info('replaced_images') == 4
-    logged = [line['replaced_images'] for line in scalars(folder.parent / 'run')[-20:]]
+    logged = [line['replaced_images'] for line in scalars(tmp_path / 'whole')]
     # 20 files of class 0 come first: 02.jpg is the second of them, 21.jpg the eleventh of class 1.
     assert logged == [1] * 7 + [2] * 3 + [3] * 7 + [4] * 3
 
