@@ -10,7 +10,8 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from smmix_mm.datasets.layout import check_data_layout
 from smmix_mm.engine import build_runner, check_fit, complete_dataloaders, distributed_run, read_weights
-from smmix_mm.engine.whole_checkpoints import check_work_dir, find_start_together, has_checkpoints
+from smmix_mm.engine.whole_checkpoints import find_start_together, has_checkpoints
+from smmix_mm.engine.work_dir import check_work_dir
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -7,13 +7,14 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import barrier, is_distributed
+from mmengine.dist import barrier, broadcast_object_list, is_distributed, is_main_process
 from mmengine.registry import MODEL_WRAPPERS
 from torch import distributed as torch_dist
 from torch.nn.parallel import DistributedDataParallel
@@ -26,6 +27,8 @@ LAUNCHERS = {
 }
 # mmengine's and torch's.
 DEFAULT_PORT = '29500'
+
+Answer = TypeVar('Answer')
 
 
 @contextmanager
@@ -122,6 +125,27 @@ def read_timeout(cfg: Config) -> timedelta | None:
     """
     seconds = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout')
     return None if seconds is None else timedelta(seconds=seconds)
+
+
+def decide_together(decide: Callable[[], Answer]) -> Answer:
+    """What the first rank alone looks up, told to all.
+
+    Args:
+        decide (Callable): Called by the first rank. Its answer has to be picklable.
+
+    Raises:
+        OSError, ValueError: On all ranks, if the first one's call does.
+    """
+    answer: list = [None, None]
+    if is_main_process():
+        try:
+            answer[0] = decide()
+        except (OSError, ValueError) as error:
+            answer[1] = error
+    broadcast_object_list(answer, src=0)
+    if answer[1] is not None:
+        raise answer[1]
+    return answer[0]
 
 
 def end_process_group() -> None:

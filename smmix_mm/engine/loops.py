@@ -17,6 +17,7 @@ from smmix_mm.engine.hooks.checkpoint_hook import VALIDATED, CheckpointHook
 from smmix_mm.engine.interruption import Interruption, ValidationInterruptedError, shield_loader
 from smmix_mm.engine.samples import ResumableLoader
 from smmix_mm.engine.whole_checkpoints import find_start_together
+from smmix_mm.engine.work_dir import hold_work_dir
 from smmix_mm.registry import LOOPS
 from smmix_mm.streams import run_seed, seed_step
 
@@ -52,7 +53,7 @@ class ResumableLoop:
         self._warn_of_other_batches()
         if self.runner.val_loop is not None:
             shield_loader(self.runner.val_loop.dataloader)
-        with self.interruption:
+        with hold_work_dir(self.runner.work_dir), self.interruption:
             self.runner.call_hook('before_train')
             self._train()
             self.runner.call_hook('after_train')

@@ -4,17 +4,17 @@ import errno
 import logging
 import os
 import shutil
-import tempfile
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 
 from smmix_mm.engine.checkpoint import read_checkpoint
+from smmix_mm.engine.distributed import decide_together
 
 # A file of a run that was killed while it wrote: .epoch_3.pth.unfinished
 UNFINISHED = '.unfinished'
@@ -115,17 +115,7 @@ def find_start(work_dir: str | Path, load_from: str | None) -> str | None:
 
 def find_start_together(work_dir: str | Path, load_from: str | None) -> str | None:
     """:func:`find_start` of the first rank, told to all; so are its errors."""
-    answer = [None, None]
-    if is_main_process():
-        try:
-            answer[0] = find_start(work_dir, load_from)
-        except ValueError as error:
-            answer[1] = str(error)
-    broadcast_object_list(answer, src=0)
-    path, fault = answer
-    if fault is not None:
-        raise ValueError(fault)
-    return path
+    return decide_together(lambda: find_start(work_dir, load_from))
 
 
 def has_checkpoints(work_dir: str | Path) -> bool:
@@ -221,23 +211,6 @@ def remove_unfinished(folder: str | Path) -> None:
     """Removes what a killed run left half-written."""
     for path in Path(folder).glob(f'.*{UNFINISHED}'):
         remove(path)
-
-
-def check_work_dir(work_dir: str | Path) -> None:
-    """Refuses a work directory that cannot be written to, before anything is built.
-
-    Args:
-        work_dir (str | Path): Made if it does not exist.
-
-    Raises:
-        OSError: If it cannot be made or written to, with what to do.
-    """
-    with explained(Path(work_dir)):
-        Path(work_dir).mkdir(parents=True, exist_ok=True)
-        # Under a name that no other process takes, on another machine neither.
-        with tempfile.NamedTemporaryFile(dir=work_dir, prefix='.probe-') as probe:
-            probe.write(b'0')
-            probe.flush()
 
 
 @contextmanager

@@ -86,6 +86,20 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_was_never_interrupte
     check_killed(recipes, kind, kills=5, seed=1)
 
 
+def test_a_second_run_in_the_same_folder_is_refused(recipes):
+    whole = recipes.whole('one process')
+    first = recipes.training('one process', 'held').start()
+    first.await_rows(3)
+    # It would be through before the second one trains.
+    first.signal(signal.SIGSTOP)
+    second = Training(first.config, first.work_dir).start('--resume')
+    assert second.wait() == [1], second.log.read_text()[-3000:]
+    assert f'another run trains in {first.work_dir}: process {first.group} on ' in second.log.read_text()
+    first.signal(signal.SIGCONT)
+    first.finish()
+    assert differences(whole.outcome(), first.outcome()) == []
+
+
 def test_sigterm_to_a_run_and_its_workers_saves_and_ends_cleanly(recipes):
     whole = recipes.whole('one process')
     warned = recipes.training('one process', 'warned').start()

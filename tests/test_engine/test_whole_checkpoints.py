@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from smmix_mm.engine.whole_checkpoints import (
     check_whole,
-    check_work_dir,
     find_start,
     find_whole_checkpoint,
     remove_unfinished,
     write_whole,
 )
+from smmix_mm.engine.work_dir import check_work_dir
 
 
 def content(done, with_optimizer=True):
@@ -215,11 +215,3 @@ def test_a_limit_on_file_sizes_is_said(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_work_dir_is_made_and_left_clean(tmp_path):
-    check_work_dir(tmp_path / 'a/b')
-    assert list((tmp_path / 'a/b').iterdir()) == []
-    (tmp_path / 'file').write_text('')
-    with pytest.raises(OSError):
-        check_work_dir(tmp_path / 'file/run')

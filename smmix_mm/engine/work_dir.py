@@ -1,0 +1,85 @@
+"""The work directory of a run: it can be written to, and no other run trains there."""
+
+import errno
+import fcntl
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from mmengine.logging import print_log
+
+from smmix_mm.engine.distributed import decide_together
+from smmix_mm.engine.whole_checkpoints import explained
+
+LOCK = '.lock'
+
+
+def check_work_dir(work_dir: str | Path) -> None:
+    """Refuses a work directory that cannot be written to, before anything is built.
+
+    Args:
+        work_dir (str | Path): Made if it does not exist.
+
+    Raises:
+        OSError: If it cannot be made or written to, with what to do.
+    """
+    with explained(Path(work_dir)):
+        Path(work_dir).mkdir(parents=True, exist_ok=True)
+        # Under a name that no other process takes, on another machine neither.
+        with tempfile.NamedTemporaryFile(dir=work_dir, prefix='.probe-') as probe:
+            probe.write(b'0')
+            probe.flush()
+
+
+@contextmanager
+def hold_work_dir(work_dir: str | Path) -> Iterator[None]:
+    """Keeps other runs from training in a work directory, and from removing its checkpoints, until the block is left.
+
+    Of several ranks the first one holds it. The system lets go of it when that process ends, however it ends.
+
+    Args:
+        work_dir (str | Path): Of the run.
+
+    Raises:
+        ValueError: If another run trains there. It names that one's process and machine.
+    """
+    held: list[TextIO] = []
+
+    def take() -> None:
+        held.extend(_lock(Path(work_dir)))
+
+    decide_together(take)
+    try:
+        yield
+    finally:
+        for file in held:
+            file.close()
+
+
+def _lock(work_dir: Path) -> list[TextIO]:
+    """The open file whose lock this process has; nothing where the file system has no locks."""
+    with explained(work_dir / LOCK):
+        file = (work_dir / LOCK).open('a+')
+    try:
+        # Of a process: dataloader workers, which may outlive it for some seconds, do not inherit it.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        holder = file.read()
+        file.close()
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise ValueError(
+                f'another run trains in {work_dir}: {holder}. Its checkpoints would be overwritten; end that process, '
+                'or choose another --work-dir'
+            ) from error
+        print_log(f'{work_dir} cannot be locked ({error}); let no other run train there.', 'current', logging.WARNING)
+        return []
+    file.truncate(0)
+    file.write(f'process {os.getpid()} on {socket.gethostname()}')
+    file.flush()
+    return [file]
