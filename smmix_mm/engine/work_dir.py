@@ -7,9 +7,8 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import TextIO
 
 from mmengine.logging import print_log
 
@@ -47,24 +46,22 @@ def hold_work_dir(work_dir: str | Path) -> Iterator[None]:
 
     Raises:
         ValueError: If another run trains there. It names that one's process and machine.
+        OSError: If the disk is full or must not be written to, with what to do.
     """
-    held: list[TextIO] = []
+    with ExitStack() as held:
 
-    def take() -> None:
-        held.extend(_lock(Path(work_dir)))
+        def take() -> None:
+            path = Path(work_dir, LOCK)
+            with explained(path):
+                held.enter_context(_lock(path))
 
-    decide_together(take)
-    try:
+        decide_together(take)
         yield
-    finally:
-        for file in held:
-            file.close()
 
 
-def _lock(work_dir: Path) -> list[TextIO]:
-    """The open file whose lock this process has; nothing where the file system has no locks."""
-    with explained(work_dir / LOCK):
-        file = (work_dir / LOCK).open('a+')
+def _lock(path: Path) -> AbstractContextManager:
+    """The open file, which this process has locked; nothing to close where the file system has no locks."""
+    file = path.open('a+')
     try:
         # Of a process: dataloader workers, which may outlive it for some seconds, do not inherit it.
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -74,12 +71,12 @@ def _lock(work_dir: Path) -> list[TextIO]:
         file.close()
         if error.errno in (errno.EACCES, errno.EAGAIN):
             raise ValueError(
-                f'another run trains in {work_dir}: {holder}. Its checkpoints would be overwritten; end that process, '
+                f'another run trains in {path.parent}: {holder}. Its checkpoints would be overwritten; end that process, '
                 'or choose another --work-dir'
             ) from error
-        print_log(f'{work_dir} cannot be locked ({error}); let no other run train there.', 'current', logging.WARNING)
-        return []
+        print_log(f'{path.parent} cannot be locked ({error}); let no other run train there.', 'current', logging.WARNING)
+        return nullcontext()
     file.truncate(0)
     file.write(f'process {os.getpid()} on {socket.gethostname()}')
     file.flush()
-    return [file]
+    return file
