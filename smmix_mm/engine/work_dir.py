@@ -61,7 +61,7 @@ def hold_work_dir(work_dir: str | Path) -> Iterator[None]:
 
 def _lock(path: Path) -> AbstractContextManager:
     """The open file, which this process has locked; nothing to close where the file system has no locks."""
-    file = path.open('a+')
+    file, work_dir = path.open('a+'), path.parent
     try:
         # Of a process: dataloader workers, which may outlive it for some seconds, do not inherit it.
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,10 +71,10 @@ def _lock(path: Path) -> AbstractContextManager:
         file.close()
         if error.errno in (errno.EACCES, errno.EAGAIN):
             raise ValueError(
-                f'another run trains in {path.parent}: {holder}. Its checkpoints would be overwritten; end that process, '
+                f'another run trains in {work_dir}: {holder}. Its checkpoints would be overwritten; end that process, '
                 'or choose another --work-dir'
             ) from error
-        print_log(f'{path.parent} cannot be locked ({error}); let no other run train there.', 'current', logging.WARNING)
+        print_log(f'{work_dir} cannot be locked ({error}); let no other run train there.', 'current', logging.WARNING)
         return nullcontext()
     file.truncate(0)
     file.write(f'process {os.getpid()} on {socket.gethostname()}')
