@@ -52,5 +52,9 @@ def test_measured_shares_follow_the_formula(tmp_path):
     for processes, own in (('2', 0.75), ('4', 0.9375)):
         result = measured[processes]
         assert result['shares'] == {'one draw': pytest.approx(0.5, abs=0.03), 'own draws': pytest.approx(own, abs=0.03)}
-        assert result['sleeping']['own draws'] > result['sleeping']['one draw'] > result['sleeping']['without SMMix']
+        # The extra forward is as long as a step here. Of 60 steps a few more may have it, and each waits for others.
+        sleeping = result['sleeping']
+        assert 0.05 <= sleeping['without SMMix'] < 0.1
+        assert sleeping['one draw'] / sleeping['without SMMix'] == pytest.approx(1.5, abs=0.12)
+        assert sleeping['own draws'] / sleeping['without SMMix'] == pytest.approx(1 + own, abs=0.12)
         assert min(result['real'].values()) > 0

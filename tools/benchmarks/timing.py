@@ -22,9 +22,18 @@ Times = Mapping[str, float]
 INNER_REPEATS = 5
 
 
-def measure(run: Callable[[], None], repeats: int, device: torch.device) -> float:
-    """Seconds of one run, averaged over repeats."""
-    clock = pick_clock(device)
+def measure(
+    run: Callable[[], None], repeats: int, device: torch.device, clock: Callable[[], float] | None = None
+) -> float:
+    """Seconds of one run, averaged over repeats.
+
+    Args:
+        run (Callable): What is timed.
+        repeats (int): How many times it is run.
+        device (torch.device): Waited for before and after.
+        clock (Callable, optional): In seconds. Defaults to that of :func:`pick_clock`.
+    """
+    clock = clock or pick_clock(device)
     _synchronise(device)
     started = clock()
     for _ in range(repeats):
