@@ -120,11 +120,15 @@ def test_sigterm_to_a_run_and_its_workers_saves_and_ends_cleanly(recipes):
 def test_sigterm_to_one_of_two_processes_ends_both(recipes):
     kind = 'two processes'
     warned = recipes.training(kind, 'warned_two', **{'train_cfg.interrupt_interval': 3}).start()
-    warned.await_rows(4)
+    # The four steps of the first epoch, its validation, and a step of the second.
+    warned.await_rows(6)
     os.kill(warned.processes[1].pid, signal.SIGTERM)
     assert warned.wait() == [0, 0], warned.log.read_text()[-3000:]
-    # They ask each other every third step.
+    # They ask each other every third step, and every third batch of a validation after four.
     name = (warned.work_dir / 'last_checkpoint').read_text()
-    assert int(name.rpartition('_')[2].removesuffix('.pth')) % 3 == 0
+    step = int(name.rpartition('_')[2].removesuffix('.pth'))
+    assert step % 3 == 0 or step % 4 == 0
+    assert f'SIGTERM: the run ends after iteration {step}.' in warned.log.read_text()
+    assert len(warned.rows()) < len(recipes.whole(kind).rows())
     warned.start('--resume').finish()
     assert differences(recipes.whole(kind).outcome(), warned.outcome()) == []
