@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,10 +16,10 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
+from processes import ROOT, free_port
 
 from smmix_mm.compat import CPU_FLOAT16
 
-ROOT = Path(__file__).resolve().parents[1]
 # 7 batches of 8 in one process, 4 in each of two.
 IMAGES = 56
 EPOCHS = 6
@@ -274,9 +273,3 @@ def is_same(left: Any, right: Any) -> bool:
     if isinstance(left, np.ndarray):
         return np.array_equal(left, right)
     return left == right
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]

@@ -43,13 +43,13 @@ def test_data_loading(tmp_path):
 
 @pytest.mark.slow
 def test_method_cost(tmp_path):
-    options = ['--batch-size', 2, '--rounds', 1, '--out', tmp_path / 'report.json']
-    run('benchmarks/method_cost.py', *options)
+    # A median: on a busy machine a single round may show a teacher's forward to cost less than nothing.
+    options = ['--batch-size', 2, '--rounds', 3, '--out', tmp_path / 'report.json']
+    run('benchmarks/method_cost.py', *options, timeout=900)
     results = json.loads((tmp_path / 'report.json').read_text())['results']
     assert min(results['seconds'].values()) > 0
-    # One round on a busy machine tells no more apart than this: AutoMix costs three CutMix steps.
     assert results['ratios']['AutoMix step / CutMix step'] > 1.5
-    assert results['seconds']['AutoMix'] > results['seconds']['SMMix, teacher']
+    assert results['ratios']['SMMix, teacher step / CutMix step'] > 1
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import distributed_worker as worker
 import pytest
 import torch
-from processes import ROOT, run, scalars
+from processes import ROOT, free_port, run, scalars
 
 from smmix_mm.compat import FSDP_ON_CPU
 
@@ -253,11 +252,8 @@ def test_slurm_launcher(tmp_path):
         (tmp_path / 'bin').mkdir(exist_ok=True)
         (tmp_path / 'bin' / name).write_text(text)
         (tmp_path / 'bin' / name).chmod(0o755)
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
     path = os.pathsep.join([str(tmp_path / 'bin'), str(Path(sys.executable).parent), os.environ['PATH']])
-    environment = dict(PATH=path, GPUS='2', MASTER_PORT=str(port), SRUN_LOG=str(tmp_path / 'srun.txt'))
+    environment = dict(PATH=path, GPUS='2', MASTER_PORT=str(free_port()), SRUN_LOG=str(tmp_path / 'srun.txt'))
     launch_tool(
         'slurm_train.sh', 'partition', 'job', DEMO, '--work-dir', tmp_path / 'run', *small_demo(tmp_path), **environment
     )

@@ -3,13 +3,13 @@
 import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import contextmanager
 
 import pytest
 import torch
+from processes import free_port
 
 from smmix_mm.engine.work_dir import check_work_dir, hold_work_dir
 
@@ -85,9 +85,7 @@ def ask(rank, port, work_dir):
 
 
 def test_all_ranks_are_told_that_the_first_one_cannot_have_it(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     context = multiprocessing.get_context('spawn')
     processes = [context.Process(target=ask, args=(rank, port, tmp_path)) for rank in range(2)]
     with holder(tmp_path):

@@ -5,7 +5,6 @@ import itertools
 import math
 import multiprocessing
 import os
-import socket
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
-from processes import scalars
+from processes import free_port, scalars
 from torch import nn
 
 from smmix_mm.engine import FiniteLossHook
@@ -250,9 +249,7 @@ def train_in_two(rank, port, work_dir):
 def two_ranks(tmp_path_factory):
     """The folder of the runs, and what both ranks say of them."""
     work_dir = tmp_path_factory.mktemp('two_ranks')
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     context = multiprocessing.get_context('spawn')
     processes = [context.Process(target=train_in_two, args=(rank, port, work_dir)) for rank in range(2)]
     for process in processes:
