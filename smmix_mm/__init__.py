@@ -22,6 +22,7 @@ _HOMES = {
     'MixingMethod': 'smmix_mm.mixing',
     'PuzzleMix': 'smmix_mm.mixing',
     'PVT': 'smmix_mm.models',
+    'ResizeMix': 'smmix_mm.mixing',
     'SaliencyMix': 'smmix_mm.mixing',
     'SMMix': 'smmix_mm.mixing',
     'SMMixLoss': 'smmix_mm.models',

@@ -315,7 +315,7 @@ def arrange_blocks(image, order, blocks):
 
 
 def best_order(saliency, visible, weight):
-    """Of all orders of the blocks the cheapest, for few blocks: distances moved against saliency that is visible."""
+    """Of all orders of a few blocks the cheapest: distances moved to visible places, less the saliency shown there."""
     blocks = len(saliency)
     places = [(row, col) for row in range(blocks) for col in range(blocks)]
 
@@ -324,7 +324,8 @@ def best_order(saliency, visible, weight):
         for place, block in enumerate(order):
             (row, col), (old_row, old_col) = places[place], places[block]
             distance = (row - old_row) ** 2 + (col - old_col) ** 2
-            total += weight * distance / (blocks - 1) ** 2 - visible[row][col] * saliency[old_row][old_col]
+            if visible[row][col]:
+                total += weight * distance / (blocks - 1) ** 2 - saliency[old_row][old_col]
         return total
 
     return min(itertools.permutations(range(blocks**2)), key=cost)

@@ -24,6 +24,7 @@ from smmix_mm.adapters import (
 )
 from smmix_mm.compat import make_traceable
 from smmix_mm.models import PVT, CaiT
+from smmix_mm.registry import MODELS
 
 # Settings, the size the backbone is built for, the size it gets.
 CASES = {
@@ -496,8 +497,7 @@ def test_a_copy_of_the_classifier_reads_its_own_backbone(make_classifier, family
     ('family', 'layer', 'module'),
     [('vit', 1, 'layers.0'), ('vit', 2, 'layers.1'), ('vit', 3, 'layers.2')]
     + [('pvt', stage, f'block{stage}.{last}') for stage, last in enumerate((0, 1, 0, 1), 1)]
-    + [('cait', 1, 'blocks.0'), ('cait', 2, 'blocks.1')]
-    + [('swin', 1, 'stages.0.blocks.1'), ('swin', 2, 'stages.1.blocks.1')],
+    + [('cait', 1, 'blocks.0'), ('cait', 2, 'blocks.1')],
 )
 @pytest.mark.parametrize('size', [(32, 32), (48, 64)])
 @torch.no_grad()
@@ -508,13 +508,41 @@ def test_layers_are_what_their_blocks_put_out(make_backbone, family, layer, modu
     backbone.get_submodule(module).register_forward_hook(lambda module, args, output: seen.append(output))
     found = adapter.read_layer(images, layer)
     assert len(seen) == 1
-    stride = {'pvt': (4, 8, 8, 8), 'swin': (4, 8)}.get(family, (8, 8, 8))[layer - 1]
+    stride = {'pvt': (4, 8, 8, 8)}.get(family, (8, 8, 8))[layer - 1]
     assert adapter.layer_dims(layer) == seen[0].shape[2]
     grid = size[0] // stride, size[1] // stride
     assert found.shape == (2, seen[0].shape[2], *grid)
     for row in range(grid[0]):
         for col in range(grid[1]):
             assert torch.equal(found[:, :, row, col], seen[0][:, row * grid[1] + col - grid[0] * grid[1]])
+
+
+@pytest.mark.parametrize('after_merging', [False, True])
+@pytest.mark.parametrize('size', [(32, 32), (64, 32)])
+@torch.no_grad()
+def test_layers_of_swin_are_what_its_stages_hand_on(make_backbone, size, after_merging):
+    """Merged but for the last one, and normalised: mean 0 and variance 1 over the channels of each token."""
+    backbone = make_backbone('swin', out_after_downsample=after_merging)
+    images = torch.randn(2, 3, *size)
+    adapter = build_adapter(backbone)
+    tokens, grid = backbone.patch_embed(images)
+    for layer, stage in enumerate(backbone.stages, 1):
+        tokens, grid = stage(tokens, grid, do_downsample=True)
+        found = adapter.read_layer(images, layer)
+        assert found.shape == (2, adapter.layer_dims(layer), *grid) == (2, 32, size[0] // 8, size[1] // 8)
+        centred = tokens - tokens.mean(dim=2, keepdim=True)
+        expected = centred / (centred.square().mean(dim=2, keepdim=True) + 1e-5).sqrt()
+        for row in range(grid[0]):
+            for col in range(grid[1]):
+                torch.testing.assert_close(found[:, :, row, col], expected[:, row * grid[1] + col])
+
+
+def test_the_middle_layer_of_swin_tiny_is_what_openmixup_reads():
+    backbone = MODELS.build(dict(type='mmpretrain.SwinTransformer', arch='tiny'))
+    adapter = build_adapter(backbone)
+    assert (adapter.middle_layer, adapter.layer_dims(3)) == (3, 768)
+    with torch.no_grad():
+        assert adapter.read_layer(torch.zeros(1, 3, 224, 224), 3).shape == (1, 768, 7, 7)
 
 
 @pytest.mark.parametrize(('family', 'layers', 'middle'), [('vit', 3, 2), ('pvt', 4, 3), ('cait', 3, 2), ('swin', 2, 1)])

@@ -37,6 +37,32 @@ def masked_pairs(draw):
 
 
 @many
+@given(boxes(), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_resized_sources_by_loops(size_and_box, batch, seed):
+    """Each pixel of the box is the source's at the same part of the whole, rounded down; all others stay."""
+    size, (top, left, bottom, right) = size_and_box
+    generator = torch.Generator().manual_seed(seed)
+    images, pairs = torch.randn(batch, 2, *size, generator=generator), torch.randperm(batch, generator=generator)
+    expected = images.clone()
+    for row in range(top, bottom):
+        for col in range(left, right):
+            from_row = (row - top) * size[0] // (bottom - top)
+            from_col = (col - left) * size[1] // (right - left)
+            expected[:, :, row, col] = images[pairs][:, :, from_row, from_col]
+    mixed = images.clone()
+    assert functional.paste_resized_(mixed, (top, left, bottom, right), pairs) is mixed
+    assert torch.equal(mixed, expected)
+
+
+def test_sources_may_be_resized_bilinearly():
+    """Half the size is then the mean of each four pixels."""
+    images = torch.rand(2, 3, 8, 8)
+    mixed = functional.paste_resized_(images.clone(), (4, 0, 8, 4), torch.tensor([1, 0]), 'bilinear')
+    torch.testing.assert_close(mixed[:, :, 4:, :4], F.avg_pool2d(images, 2).flip(0))
+    assert torch.equal(mixed[:, :, :4], images[:, :, :4])
+
+
+@many
 @given(sides, sides, st.floats(0, 1), st.data())
 def test_clipped_box_is_that_of_cutmix(height, width, share, data):
     """mmpretrain's, for the same centre and the same share."""

@@ -12,7 +12,8 @@ default_hooks = dict(
     log_history=dict(type='smmix_mm.LogHistoryHook'),
 )
 
-# No exponential moving average: the published figures are those of the trained weights.
+# No exponential moving average: SMMix's figures are those of the trained weights. For TransMix's and TokenMix's see
+# ema_runtime.py.
 custom_hooks = []
 
 env_cfg = dict(

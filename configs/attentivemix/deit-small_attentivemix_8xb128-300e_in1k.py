@@ -1,5 +1,5 @@
 _base_ = [
-    '../_base_/recipes/deit-small_8xb128-300e_in1k.py',
+    '../_base_/recipes/deit-small_openmixup_8xb128-300e_in1k.py',
     '../_base_/methods/attentivemix.py',
     '../_base_/teachers/deit-small_in1k.py',
 ]

@@ -1,3 +1,3 @@
-_base_ = ['../_base_/recipes/swin-tiny_8xb128-300e_in1k.py', '../_base_/methods/fmix.py']
+_base_ = ['../_base_/recipes/swin-tiny_openmixup_8xb128-300e_in1k.py', '../_base_/methods/fmix.py']
 
 model = dict(train_cfg=_base_.mixing)

@@ -1,3 +1,3 @@
-_base_ = ['../_base_/recipes/deit-small_8xb128-300e_in1k.py', '../_base_/methods/puzzlemix.py']
+_base_ = ['../_base_/recipes/deit-small_openmixup_8xb128-300e_in1k.py', '../_base_/methods/puzzlemix.py']
 
 model = dict(train_cfg=_base_.mixing)

@@ -21,7 +21,10 @@ class SwinTransformerAdapter(Adapter):
     The attention is that of the last block's windows, whose softmax the backbone computes anyway, relative position
     bias and shift mask included, put back where they are in the image: zero between tokens of different windows.
     Tokens that pad the map to whole windows take part in the softmax, then their rows and columns are left out. There
-    is no class token: the class attention is the image attention. Layers are stages, before they merge patches.
+    is no class token: the class attention is the image attention.
+
+    Layers are stages as the backbone hands them on: their patches merged but for the last stage, and normalised without
+    weights. Layer 3 of Swin-T is the 7 x 7 x 768 map that OpenMixup's AutoMix reads, whose norm is not trained.
 
     Args:
         backbone (SwinTransformer): With the last stage among ``out_indices``, a final norm and the stock attention.
@@ -89,13 +92,15 @@ class SwinTransformerAdapter(Adapter):
                 )
 
     def layer_dims(self, layer: int) -> int:
-        return self.backbone.stages[layer - 1].embed_dims
+        return self.backbone.stages[layer - 1].out_channels
 
     def _layer(self, layer: int) -> nn.Module:
-        return self.backbone.stages[layer - 1].blocks[-1]
+        stage = self.backbone.stages[layer - 1]
+        return stage if stage.downsample is None else stage.downsample
 
-    def _layer_map(self, output: Tensor, images: Tensor, layer: int) -> Tensor:
-        return output.transpose(1, 2).unflatten(2, self._grids(images.shape[-2:])[layer - 1])
+    def _layer_map(self, output: tuple[Tensor, tuple[int, int]], images: Tensor, layer: int) -> Tensor:
+        tokens, grid = output
+        return F.layer_norm(tokens, tokens.shape[2:]).transpose(1, 2).unflatten(2, grid)
 
     def _grids(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """Token grids ``(h, w)`` of the stages, by the arithmetic of the layers that embed and merge patches."""

@@ -16,6 +16,7 @@ from .hooks import (
 from .loops import EpochBasedTrainLoop, IterBasedTrainLoop
 from .pretrained import load_backbone, load_classifier
 from .runners import build_runner
+from .schedulers import GroupedCosineAnnealingLR
 from .strategies import FSDPStrategy
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     'EpochBasedTrainLoop',
     'FSDPStrategy',
     'FiniteLossHook',
+    'GroupedCosineAnnealingLR',
     'IterBasedTrainLoop',
     'LogHistoryHook',
     'ReadableImagesHook',

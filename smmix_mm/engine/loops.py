@@ -101,7 +101,8 @@ class ResumableLoop:
             self.runner.val_loop.run()
         except ValidationInterruptedError:
             for hook in self.runner.hooks:
-                if isinstance(hook, EMAHook):
+                # mmpretrain's may validate the trained weights alone.
+                if isinstance(hook, EMAHook) and getattr(hook, 'evaluate_on_ema', True):
                     # The averaged weights stand in the model while it is validated.
                     hook._swap_ema_parameters()
             self._save_and_end()

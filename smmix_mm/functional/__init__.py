@@ -18,6 +18,7 @@ from .masks import (
     clipped_box,
     mix_masked,
     paste_box_,
+    paste_resized_,
     pixel_mask,
     strongest_cells,
 )
@@ -62,6 +63,7 @@ __all__ = [
     'mix_masked',
     'mix_pairs',
     'paste_box_',
+    'paste_resized_',
     'paste_windows',
     'peak_pixels',
     'pixel_mask',

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # Top, left, bottom, right: from the first row and column inside to the first outside.
@@ -77,6 +78,29 @@ def paste_box_(images: Tensor, box: Box, pairs: Tensor | None = None) -> Tensor:
     inside = images[:, :, top:bottom, left:right]
     # Both make a copy, so no target is read after it was written to.
     inside.copy_(inside.flip(0) if pairs is None else inside[pairs])
+    return images
+
+
+def paste_resized_(images: Tensor, box: Box, pairs: Tensor, interpolation: str = 'nearest') -> Tensor:
+    """Resizes the whole source of each image to a box and pastes it there, in place.
+
+    Args:
+        images (Tensor): ``(B, C, H, W)``, floating. Written to, in the box alone.
+        box (tuple[int, int, int, int]): Top, left, bottom, right in pixels. Nothing is pasted if it is empty.
+        pairs (Tensor): ``(B,)`` int64, the source of each image.
+        interpolation (str): ``'nearest'`` or ``'bilinear'``, as :func:`torch.nn.functional.interpolate` has them.
+            Defaults to ``'nearest'``.
+
+    Returns:
+        Tensor: ``images``.
+    """
+    top, left, bottom, right = box
+    size = bottom - top, right - left
+    if min(size) > 0:
+        align = None if interpolation == 'nearest' else False
+        # The indexing copies, so no source is read after it was written to.
+        small = F.interpolate(images[pairs], size, mode=interpolation, align_corners=align)
+        images[:, :, top:bottom, left:right] = small
     return images
 
 

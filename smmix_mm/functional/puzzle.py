@@ -139,8 +139,9 @@ def puzzle_energy(
 def transport_cost(saliency: Tensor, visible: Tensor, weight: float = 0.8) -> Tensor:
     r"""What it costs to put a block of an image into each place of it.
 
-    :math:`w\,d^2 / (n - 1)^2 - a_i v_j` for the block ``i`` of saliency ``a`` at place ``j``, ``d`` the distance
-    between the two in blocks: the more salient a block, the more it gains in a place that will be visible.
+    :math:`v_j (w\,d^2 / (n - 1)^2 - a_i)` for the block ``i`` of saliency ``a`` at place ``j``, ``d`` the distance
+    between the two in blocks: the more salient a block, the more it gains in a place that will be visible. A place
+    that stays hidden costs nothing, whichever block is put there.
 
     Args:
         saliency (Tensor): ``(B, n, n)``, each image's summing to 1, ``n`` at least 2.
@@ -155,7 +156,7 @@ def transport_cost(saliency: Tensor, visible: Tensor, weight: float = 0.8) -> Te
     squares = (axis.unsqueeze(1) - axis).square()
     distance = squares[:, None, :, None] + squares[None, :, None, :]
     distance = distance.reshape(blocks**2, blocks**2).to(saliency.dtype) / (blocks - 1) ** 2
-    return weight * distance - visible.flatten(1).unsqueeze(2) * saliency.flatten(1).unsqueeze(1)
+    return visible.flatten(1).unsqueeze(2) * (weight * distance - saliency.flatten(1).unsqueeze(1))
 
 
 def arrange_blocks(images: Tensor, order: Tensor) -> Tensor:

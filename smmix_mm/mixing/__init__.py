@@ -8,6 +8,7 @@ from .base import MixingMethod
 from .f_mix import FMix
 from .puzzle_mix import PuzzleMix
 from .random_mixing import RandomMixing
+from .resize_mix import ResizeMix
 from .saliency_mix import SaliencyMix
 from .smmix import SMMix
 from .stock import StockMixing, Unmixed
@@ -21,6 +22,7 @@ __all__ = [
     'MixingMethod',
     'PuzzleMix',
     'RandomMixing',
+    'ResizeMix',
     'SMMix',
     'SaliencyMix',
     'StockMixing',

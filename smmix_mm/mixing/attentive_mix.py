@@ -23,10 +23,13 @@ class AttentiveMix(MixingMethod):
     are brought from its own grid to that of the cells; the ``k`` strongest overwrite the same cells of the target, and
     ``k`` over all cells is the source's share :math:`\lambda` in the label :math:`\lambda y_A + (1 - \lambda) y_B`.
 
+    The authors' released code scores a cell by the last channel of the feature map alone. The mean over channels, and
+    the draw of ``k``, are OpenMixup's.
+
     Args:
         cells (int, optional): ``k``, from 1 to all cells of the images but one; the paper has 6. Defaults to None: one
-            draw of the share from Beta(alpha, alpha) per batch, times the number of cells, rounded, and kept within
-            the same bounds, so that neither image is ever all there is.
+            draw of the share from Beta(alpha, alpha) per batch, times the number of cells, rounded down, and kept
+            within the same bounds, so that neither image is ever all there is.
         alpha (float): See ``cells``. Defaults to 2.0.
         cell_size (int): Side of a cell in pixels, which has to divide the sides of the images. Defaults to 32: the
             published 7 x 7 cells at 224 x 224 pixels.
@@ -90,7 +93,7 @@ class AttentiveMix(MixingMethod):
         if self.cells is not None:
             return self.cells
         total = grid[0] * grid[1]
-        return min(max(round(stream.beta(self.alpha, self.alpha) * total), 1), total - 1)
+        return min(max(int(stream.beta(self.alpha, self.alpha) * total), 1), total - 1)
 
     def _scores(self, images: Tensor, grid: tuple[int, int], motivate: Motivate) -> Tensor:
         by_attention = self.by == 'attention'

@@ -98,6 +98,10 @@ class MixingMethod(nn.Module, ABC):
             ValueError: If the method cannot train this model.
         """
 
+    def own_heads(self) -> list[nn.Module]:
+        """Heads that the method has beside the model's, which are to begin as the model's own does."""
+        return []
+
     @abstractmethod
     def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
         """Mixes a batch.

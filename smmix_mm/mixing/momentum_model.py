@@ -11,7 +11,9 @@ from .base import TrainedModel
 
 
 class MomentumModel(nn.Module):
-    """The moving average of a classifier's backbone, neck and head: frozen, and always in evaluation mode.
+    """The moving average of a classifier's backbone, neck and head: frozen, but in training mode when the model is.
+
+    OpenMixup's momentum encoder is in training mode too, so that stochastic depth and dropout act in it.
 
     Names in the ``state_dict`` are those of mmengine's averaged models: ``module.*`` and ``steps``.
 
@@ -33,7 +35,6 @@ class MomentumModel(nn.Module):
         # Built here, since the copies of the model's hooks answer to the model's adapter alone.
         self.adapter = build_adapter(self.module['backbone'])
         self.layer = layer
-        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, classes)``; gradients reach the images, not the parameters."""
@@ -64,10 +65,6 @@ class MomentumModel(nn.Module):
         for name, buffer in self.module.named_buffers():
             buffer.copy_(buffers[name])
         self.steps += 1
-
-    def train(self, mode: bool = True) -> 'MomentumModel':
-        """Evaluation mode, whatever is asked for."""
-        return super().train(False)
 
 
 def _parts(model: TrainedModel) -> nn.ModuleDict:

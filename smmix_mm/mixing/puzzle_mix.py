@@ -39,8 +39,9 @@ class PuzzleMix(MixingMethod):
     of its mask.
 
     With ``transport`` the blocks of either image then change places within it, at a cost in distance, so that salient
-    ones come to where the image is seen. The assignment of blocks to places is the exact one (the authors' code
-    approximates it on the GPU), by :func:`scipy.optimize.linear_sum_assignment`.
+    ones come to where the image is seen; a block that makes way for them goes where the image is hidden, at no cost.
+    The assignment of blocks to places is the optimal one, by :func:`scipy.optimize.linear_sum_assignment`; the authors'
+    code finds it greedily, and may lose hidden blocks.
 
     **Cost.** The gradient takes a forward in evaluation mode and a backward down to the image, without those of the
     weights: about two thirds of a training step more, and no parameter's ``grad`` is touched. **Then the host waits
@@ -50,10 +51,11 @@ class PuzzleMix(MixingMethod):
     mmpretrain's Swin does, which allow no gradient at the image alone.
 
     Args:
-        alpha (float): The wanted share comes from Beta(alpha, alpha). Defaults to 2.0.
-        transport (bool): Whether blocks change places. Defaults to False.
+        alpha (float): The wanted share comes from Beta(alpha, alpha). Defaults to 1.0.
+        transport (bool): Whether blocks change places. Defaults to True.
         block_powers (int | tuple[int, int]): ``k``, or the range to draw it from, both ends included; at least 1. The
-            sides of the images have to be multiples of the largest :math:`2^k`. Defaults to ``(1, 3)``.
+            sides of the images have to be multiples of the largest :math:`2^k`. Defaults to ``(1, 3)``, OpenMixup's;
+            the authors draw it from 1 to 4.
         num_labels (int): Shares that a block can have, at least 2. Defaults to 3: 0, 1/2 and 1.
         beta (float): Weight of neighbours' shares differing. Defaults to 1.2.
         gamma (float): Weight of colour jumps, in [0, 1]. Defaults to 0.5.
@@ -68,8 +70,8 @@ class PuzzleMix(MixingMethod):
 
     def __init__(
         self,
-        alpha: float = 2.0,
-        transport: bool = False,
+        alpha: float = 1.0,
+        transport: bool = True,
         block_powers: int | Sequence[int] = (1, 3),
         num_labels: int = 3,
         beta: float = 1.2,

@@ -32,11 +32,12 @@ class SaliencyMix(MixingMethod):
     - ``'fine_grained'``, the authors': OpenCV's static fine-grained saliency, which only its contrib build has. One
       image is copied to the host in every step, **and the host waits until the device has finished all it was given
       before**; then the detector takes about 10 ms of the host for 224 x 224 pixels. It sees the normalised image,
-      stretched to 0 .. 255 from the least to the greatest of its values.
+      stretched to 0 .. 255 from the least to the greatest of its values. The authors' code, and OpenMixup's, hand the
+      detector the normalised floats, which OpenCV reads byte by byte, so that their peak says little of the image.
 
     Args:
-        alpha (float): The box's wanted part of the area comes from Beta(alpha, alpha). The published runs have 1.0
-            and 0.2. Defaults to 1.0.
+        alpha (float): The box's wanted part of the area comes from Beta(alpha, alpha). OpenMixup has 0.2. Defaults to
+            1.0, the paper's.
         saliency (str): ``'spectral_residual'`` or ``'fine_grained'``. Defaults to ``'spectral_residual'``.
 
     Raises:

@@ -37,6 +37,9 @@ class TokenMix(MixingMethod):
     batch **and** classes, is ``LabelSmoothLoss(0.1, mode='original', use_sigmoid=True, num_classes=C,
     loss_weight=1 / C)``. Softmax cross-entropy takes such labels too, but weighs images by the sum of their shares.
 
+    **The teacher.** The authors read their maps from files made of the whole images, and read the boxes of the crops
+    transposed, rows for columns. Here the teacher sees the very crop that is trained on.
+
     Args:
         mask (str): ``'block'``, a union of random rectangles (the published form), which may end a few tokens short;
             ``'random'``, tokens drawn one by one. Defaults to ``'block'``.

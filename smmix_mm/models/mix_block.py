@@ -4,6 +4,7 @@ import math
 from numbers import Integral
 
 import torch
+from mmengine.model import normal_init
 from torch import Tensor, nn
 
 from smmix_mm.registry import MODELS
@@ -15,10 +16,10 @@ class MixBlock(nn.Module):
 
     `AutoMix: Unveiling the Power of Mixup for Stronger Classifiers <https://arxiv.org/abs/2103.13027>`_, section 3.3.
 
-    Cross attention between the feature maps of the two images of a pair. The features pass a layer norm, and each
-    image's share of the mixed image is appended to its own as one more channel: :math:`\lambda` to the source's
-    :math:`\tilde z_A`, :math:`1 - \lambda` to the target's :math:`\tilde z_B`. Every position of the target then asks
-    all positions of the source:
+    Cross attention between the feature maps of the two images of a pair. Each image's share of the mixed image is
+    appended to its features as one more channel: :math:`\lambda` to the source's :math:`\tilde z_A`,
+    :math:`1 - \lambda` to the target's :math:`\tilde z_B`. Every position of the target then asks all positions of the
+    source:
 
     .. math::
         s = \sigma\left(\mathrm{softmax}\left(\frac{(W \tilde z_B)^T (W \tilde z_A)}{\sqrt{C'}}\right)
@@ -26,28 +27,32 @@ class MixBlock(nn.Module):
 
     :math:`W` serves queries and keys alike and leaves :math:`C' = C / reduction` channels, :math:`V` leaves one. Both
     are 1 x 1 convolutions, written as linear layers over positions. The target's part is :math:`1 - s`. The two images
-    do not stand on a par: with both images and shares swapped, :math:`s` is not the :math:`1 - s` of before.
+    do not stand on a par: with both images and shares swapped, :math:`s` is not the :math:`1 - s` of before. Weights
+    begin as N(0, 0.01), biases at zero.
 
     Computed outside of autocast, in the precision of the parameters.
 
     Args:
         in_channels (int): Channels ``C`` of the features, at least ``reduction``.
         reduction (int): What queries and keys divide the channels by, at least 1. Defaults to 2.
+        norm (bool): Whether features pass a layer norm first. The published form has none. Defaults to False.
 
     Raises:
         ValueError: If a setting is outside its range.
     """
 
-    def __init__(self, in_channels: int, reduction: int = 2) -> None:
+    def __init__(self, in_channels: int, reduction: int = 2, norm: bool = False) -> None:
         super().__init__()
         if not (isinstance(reduction, Integral) and 1 <= reduction <= in_channels):
             raise ValueError(
                 f'reduction of MixBlock has to be a whole number from 1 to {in_channels}, the channels of its '
                 f'features, but got {reduction!r}'
             )
-        self.norm = nn.LayerNorm(in_channels)
+        self.norm = nn.LayerNorm(in_channels) if norm else nn.Identity()
         self.query_key = nn.Linear(in_channels + 1, in_channels // reduction)
         self.value = nn.Linear(in_channels + 1, 1)
+        for layer in (self.query_key, self.value):
+            normal_init(layer, std=0.01)
 
     def forward(self, source: Tensor, target: Tensor, share: float) -> Tensor:
         """Predicts the masks of a batch of pairs.
@@ -69,5 +74,5 @@ class MixBlock(nn.Module):
 
     def _embed(self, features: Tensor, share: float) -> Tensor:
         """``(B, C, h, w)`` to ``(B, h * w, C + 1)``."""
-        tokens = self.norm(features.flatten(2).transpose(1, 2).to(self.norm.weight.dtype))
+        tokens = self.norm(features.flatten(2).transpose(1, 2).to(self.value.weight.dtype))
         return torch.cat([tokens, tokens.new_full((*tokens.shape[:2], 1), share)], dim=2)

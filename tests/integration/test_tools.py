@@ -123,7 +123,7 @@ def test_missing_data_is_named_before_anything_is_built(tmp_path):
 
 
 def test_missing_teacher_is_named_before_anything_is_built(tmp_path):
-    config = 'configs/tokenmix/deit-tiny_tokenmix_8xb128-300e_in1k.py'
+    config = 'configs/tokenmix/deit-tiny_tokenmix_8xb128-310e_in1k.py'
     done = run('train.py', config, '--work-dir', tmp_path / 'run', check=False)
     assert done.returncode != 0
     assert (

@@ -11,7 +11,8 @@ from mmengine.optim import OptimWrapper
 METHODS = dict(
     Mixup=dict(type='mmpretrain.Mixup', alpha=0.8),
     CutMix=dict(type='mmpretrain.CutMix', alpha=1.0),
-    ResizeMix=dict(type='mmpretrain.ResizeMix', alpha=1.0),
+    StockResizeMix=dict(type='mmpretrain.ResizeMix', alpha=1.0),
+    ResizeMix=dict(type='smmix_mm.ResizeMix'),
     TransMix=dict(type='smmix_mm.TransMix'),
     TokenMix=dict(type='smmix_mm.TokenMix', patch_size=8, extra_tokens=2),
     AttentiveMix=dict(type='smmix_mm.AttentiveMix', cell_size=8),

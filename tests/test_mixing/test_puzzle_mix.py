@@ -50,7 +50,7 @@ def one_hot(batch, classes=4):
     return torch.eye(classes)[torch.arange(batch) % classes]
 
 
-def draws(step, batch, alpha=2.0, powers=(1, 3), seed=0, rank=0):
+def draws(step, batch, alpha=1.0, powers=(1, 3), seed=0, rank=0):
     stream = step_streams(seed, step, rank=rank).local
     return stream.permutation(batch).tolist(), stream.beta(alpha, alpha), 2 ** stream.integers(powers[0], powers[1] + 1)
 
@@ -372,7 +372,7 @@ def test_graph_cuts_that_are_not_installed_are_named_when_built(monkeypatch):
 
 def test_defaults_are_the_published_settings():
     method = BATCH_AUGMENTS.build(PUZZLEMIX)
-    assert (method.alpha, method.transport, method.transport_weight) == (2, False, 0.8)
+    assert (method.alpha, method.transport, method.transport_weight) == (1, True, 0.8)
     assert (method.block_powers, method.num_labels) == ((1, 3), 3)
     assert method.weights == dict(beta=1.2, gamma=0.5, eta=0.2)
     assert not list(method.parameters())

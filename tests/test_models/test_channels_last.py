@@ -12,6 +12,7 @@ METHODS = [
     'smmix_mm.TransMix',
     'smmix_mm.SaliencyMix',
     'smmix_mm.FMix',
+    'smmix_mm.ResizeMix',
     'smmix_mm.PuzzleMix',
     'smmix_mm.AutoMix',
     'smmix_mm.SMMix',

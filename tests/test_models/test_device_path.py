@@ -33,6 +33,7 @@ METHODS = [
     dict(type='smmix_mm.AttentiveMix', cell_size=8),
     dict(type='smmix_mm.SaliencyMix'),
     dict(type='smmix_mm.FMix'),
+    dict(type='smmix_mm.ResizeMix'),
     dict(type='smmix_mm.AutoMix'),
 ]
 STOCK = METHODS[:3]

@@ -26,10 +26,11 @@ def masks_by_loops(block, source, target, share):
 
     def embed(features, place, own_share):
         pixel = features[image, :, place[0], place[1]].double()
-        centred = pixel - pixel.sum() / channels
-        normed = centred / (centred.square().sum() / channels + 1e-5).sqrt()
-        normed = normed * weights['norm.weight'] + weights['norm.bias']
-        return [*normed.tolist(), own_share]
+        if 'norm.weight' in weights:
+            centred = pixel - pixel.sum() / channels
+            pixel = centred / (centred.square().sum() / channels + 1e-5).sqrt()
+            pixel = pixel * weights['norm.weight'] + weights['norm.bias']
+        return [*pixel.tolist(), own_share]
 
     def project(part, vector):
         matrix, bias = weights[f'{part}.weight'].tolist(), weights[f'{part}.bias'].tolist()
@@ -47,12 +48,12 @@ def masks_by_loops(block, source, target, share):
 
 
 @pytest.mark.parametrize(
-    ('batch', 'grid', 'reduction', 'share'),
-    [(1, (1, 1), 1, 0.5), (2, (3, 3), 2, 0.1), (3, (2, 5), 2, 0.75), (2, (4, 2), 5, 0.33)],
+    ('batch', 'grid', 'reduction', 'share', 'norm'),
+    [(1, (1, 1), 1, 0.5, False), (2, (3, 3), 2, 0.1, True), (3, (2, 5), 2, 0.75, False), (2, (4, 2), 5, 0.33, True)],
 )
-def test_masks_equal_loops(batch, grid, reduction, share):
+def test_masks_equal_loops(batch, grid, reduction, share, norm):
     """On any grid; channels that the reduction does not divide are rounded down."""
-    block = make_block(reduction=reduction)
+    block = make_block(reduction=reduction, norm=norm)
     source, target = torch.randn(2, batch, 6, *grid) * 3 + 1
     mask = block(source, target, share)
     assert block.query_key.out_features == 6 // reduction
@@ -92,7 +93,7 @@ def test_what_is_not_symmetric():
 
 
 def test_features_may_be_large_and_the_mask_stays_between_0_and_1():
-    block = make_block()
+    block = make_block(norm=True)
     mask = block(1e4 * torch.randn(3, 6, 4, 4), 1e4 * torch.randn(3, 6, 4, 4), 0.5)
     assert mask.min() > 0
     assert mask.max() < 1
@@ -115,8 +116,15 @@ def test_every_parameter_learns():
 
 def test_it_is_registered():
     block = MODELS.build(dict(type='smmix_mm.MixBlock', in_channels=384))
-    # Layer norm; one layer for queries and keys, one for values, each with the share as one channel more.
-    assert sum(parameter.numel() for parameter in block.parameters()) == 2 * 384 + 386 * 192 + 386
+    # One layer for queries and keys, one for values, each with the share as one channel more.
+    assert sum(parameter.numel() for parameter in block.parameters()) == 386 * 192 + 386
+    assert block.query_key.weight.std().item() == pytest.approx(0.01, rel=0.02)
+    assert block.query_key.weight.mean().item() == pytest.approx(0, abs=2e-4)
+    assert block.value.weight.std().item() == pytest.approx(0.01, rel=0.15)
+    assert not block.query_key.bias.any()
+    assert not block.value.bias.any()
+    normed = MODELS.build(dict(type='smmix_mm.MixBlock', in_channels=384, norm=True))
+    assert sum(parameter.numel() for parameter in normed.parameters()) == 2 * 384 + 386 * 192 + 386
 
 
 @pytest.mark.parametrize('reduction', [0, -1, 7, 1.5, None])

@@ -16,7 +16,7 @@ from smmix_mm.models import MixingClassifier
 
 METHODS = {
     'CutMix': dict(type='mmpretrain.CutMix', alpha=1.0),
-    'ResizeMix': dict(type='mmpretrain.ResizeMix', alpha=1.0),
+    'ResizeMix': dict(type='smmix_mm.ResizeMix'),
     'TransMix': dict(type='smmix_mm.TransMix'),
     'TokenMix': dict(type='smmix_mm.TokenMix'),
     'AttentiveMix': dict(type='smmix_mm.AttentiveMix'),

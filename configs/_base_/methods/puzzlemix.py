@@ -1,11 +1,11 @@
 # PuzzleMix by itself in every step, as OpenMixup's benchmark runs it (arXiv 2209.04851), whose figures the SMMix paper
-# cites; no probability is stated in the papers. It needs the package gco-wrapper.
+# cites. It needs the packages gco-wrapper and scipy.
 mixing = dict(
     augments=[
         dict(
             type='smmix_mm.PuzzleMix',
-            alpha=2.0,
-            transport=False,
+            alpha=1.0,
+            transport=True,
             block_powers=(1, 3),
             num_labels=3,
             beta=1.2,

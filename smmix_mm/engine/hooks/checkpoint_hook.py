@@ -69,6 +69,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         interruption = find_interruption(runner)
         if interruption is not None:
             # Ranks may have one batch more than others, or none; all have to ask each other equally often.
+            self._val_passes = 0
             self._val_batches = -interruption.agree_highest(-len(runner.val_dataloader))
 
     def after_val_iter(
@@ -81,7 +82,9 @@ class CheckpointHook(MMEngineCheckpointHook):
         interruption = find_interruption(runner)
         if interruption is None:
             return
-        if batch_idx < self._val_batches and interruption.is_due(batch_idx + 1):
+        self._val_passes += batch_idx == 0
+        # mmpretrain's EMAHook validates a second time, with the trained weights back in the model.
+        if self._val_passes == 1 and batch_idx < self._val_batches and interruption.is_due(batch_idx + 1):
             raise ValidationInterruptedError
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:

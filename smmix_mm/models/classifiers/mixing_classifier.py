@@ -160,8 +160,10 @@ class MixingClassifier(ImageClassifier):
         if self.teacher is not None:
             self.teacher.load()
         fresh = not self.is_init
-        if fresh and self.published_init and self.region_head is not None:
-            init_transformer(self.region_head)
+        if fresh and self.published_init:
+            for head in [self.region_head, *(head for method in self.mixing.methods for head in method.own_heads())]:
+                if head is not None:
+                    init_transformer(head)
         super().init_weights()
         if fresh and self.published_init and not is_pretrained(self.init_cfg):
             for part in (self.backbone, self.neck, self.head):

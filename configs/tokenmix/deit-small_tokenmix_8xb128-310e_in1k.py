@@ -1,5 +1,5 @@
 _base_ = [
-    '../_base_/recipes/deit-base_erasing_8xb128-300e_in1k.py',
+    '../_base_/recipes/deit-small_tokenmix_8xb128-310e_in1k.py',
     '../_base_/methods/tokenmix.py',
     '../_base_/teachers/deit-small_in1k.py',
 ]
