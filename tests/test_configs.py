@@ -851,6 +851,25 @@ def test_overview_shows_configs_as_they_are():
     assert options in {f'model.train_cfg.{name}' for name in flatten(load(smmix).mixing.to_dict())}
 
 
+def test_every_published_figure_has_its_recipe_in_the_docs():
+    """In the section of its method, or of its task."""
+    text = (ROOT / 'docs/recipes.md').read_text()
+    sections = dict(part.split('\n', 1) for part in text.split('\n## ')[1:])
+    titles = {method: 'The other CutMix variants' for method in TABLE_2}
+    titles |= {title.lower(): title for title in ('SMMix', 'CutMix', 'TransMix', 'TokenMix')}
+    figures = 0
+    for metafile in (ROOT / 'configs').glob('*/metafile.yml'):
+        for model in yaml.safe_load(metafile.read_text())['Models']:
+            for result in model.get('Results', []):
+                folder = metafile.parent.name
+                title = titles.get(folder, 'Detection and segmentation')
+                title = 'CIFAR-100' if result['Dataset'] == 'CIFAR-100' else title
+                for value in result['Metrics'].values():
+                    assert re.search(rf'(?<![\d.]){value}(?![\d.])', sections[title]), (model['Name'], value)
+                    figures += 1
+    assert figures >= 60
+
+
 def test_metafiles_have_the_published_figures():
     """The same as the tables of the READMEs."""
     for method in METHODS:

@@ -96,6 +96,24 @@ def test_sigterm_during_validation_saves_the_weights_under_training(tmp_path):
     assert differences(outcome(tmp_path / 'whole'), outcome(tmp_path / 'warned')) == []
 
 
+@pytest.mark.parametrize(
+    ('on_averages', 'on_trained', 'stage'),
+    [(True, True, 'val'), (True, True, 'val again'), (False, True, 'val'), (True, False, 'val')],
+)
+def test_sigterm_while_mmpretrains_hook_validates_either_weights(tmp_path, on_averages, on_trained, stage):
+    """Whichever stand in the model then, both are saved as what they are."""
+    average = dict(type='mmpretrain.EMAHook', momentum=0.2, evaluate_on_ema=on_averages, evaluate_on_origin=on_trained)
+    settings = {'default_hooks.checkpoint.interval': 100, 'custom_hooks': [average]}
+    build(tmp_path / 'whole', **settings).train()
+    warn = dict(type='SignalHook', stage=stage, number=8)
+    build(tmp_path / 'warned', **settings | {'custom_hooks': [average, warn]}).train()
+    # The second pass is not broken off: the run ends with the next step.
+    step = 9 if stage == 'val again' else 8
+    assert Path(tmp_path / 'warned/last_checkpoint').read_text().endswith(f'/interrupted_iter_{step}.pth')
+    build(tmp_path / 'warned', resume=True, **settings).train()
+    assert differences(outcome(tmp_path / 'whole'), outcome(tmp_path / 'warned')) == []
+
+
 @pytest.mark.parametrize(('by_epoch', 'expected'), [(True, (1, 4)), (False, (0, 2))])
 def test_stop_training_ends_the_run_where_mmengine_ends_it(tmp_path, by_epoch, expected):
     """An epoch is finished first."""
