@@ -1,5 +1,6 @@
 """What a checkpoint from a stranger may hold."""
 
+import os
 from pathlib import Path
 
 
@@ -11,3 +12,27 @@ class TouchOnLoad:
 
     def __reduce__(self):
         return Path.touch, (self.path,)
+
+
+class ShellOnLoad(TouchOnLoad):
+    """By a command of the shell."""
+
+    def __reduce__(self):
+        return os.system, (f'touch {self.path}',)
+
+
+class EvalOnLoad(TouchOnLoad):
+    """By an expression."""
+
+    def __reduce__(self):
+        return eval, (f'open({str(self.path)!r}, "w").close()',)
+
+
+class StateOnLoad(TouchOnLoad):
+    """By the state of an object, which pickle hands to a function of the file's choice."""
+
+    def __reduce__(self):
+        return list, (), None, iter([EvalOnLoad(self.path)])
+
+
+HOSTILE = (TouchOnLoad, ShellOnLoad, EvalOnLoad, StateOnLoad)

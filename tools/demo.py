@@ -20,8 +20,7 @@ from mmengine.config import Config
 from mmengine.dataset import default_collate
 from mmengine.registry import DATASETS, init_default_scope
 
-from smmix_mm.engine import read_weights
-from smmix_mm.registry import MODELS
+from smmix_mm.engine import build_model, read_weights
 from smmix_mm.visualization import draw_mixed_batch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -161,7 +160,7 @@ def save_mixed_batch(run: Run) -> Path:
     init_default_scope('mmpretrain')
     cfg = Config.fromfile(run.config)
     dataset = DATASETS.build(cfg.val_dataloader.dataset)
-    model = MODELS.build(cfg.model)
+    model = build_model(cfg)
     model.load_state_dict(read_weights(run.checkpoint))
     chosen = torch.linspace(0, len(dataset) - 1, NUM_PICTURES).long().tolist()
     batch = model.data_preprocessor(default_collate([dataset[index] for index in chosen]))

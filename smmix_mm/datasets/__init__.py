@@ -1,5 +1,8 @@
 """Datasets and the transforms they need."""
 
+# From here on mmengine executes nothing that is pickled in a checkpoint.
+import smmix_mm.checkpoint  # noqa: F401
+
 from .dense_digit_scenes import digit_scenes_detection, digit_scenes_segmentation
 from .digit_scenes import DigitScenes
 from .transforms import LoadImage, LoadInstances, LoadLabelMap

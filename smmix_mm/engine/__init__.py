@@ -15,7 +15,7 @@ from .hooks import (
 )
 from .loops import EpochBasedTrainLoop, IterBasedTrainLoop
 from .pretrained import load_backbone, load_classifier
-from .runners import build_runner
+from .runners import build_model, build_runner
 from .schedulers import GroupedCosineAnnealingLR
 from .strategies import FSDPStrategy
 
@@ -32,6 +32,7 @@ __all__ = [
     'ReadableImagesHook',
     'RecomputeActivations',
     'SavePictures',
+    'build_model',
     'build_runner',
     'check_fit',
     'complete_dataloaders',

@@ -3,91 +3,21 @@
 import copy
 import hashlib
 import os
-import pickle
 import secrets
-import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from smmix_mm.checkpoint import read_file
+from smmix_mm.checkpoint.unpickling import is_foreign
 from smmix_mm.engine.unwrapping import unwrap_model
-
-# All that tensors, containers and numbers need. Everything else in the file is skipped.
-_ADMITTED = {
-    ('collections', 'OrderedDict'),
-    ('torch', 'Size'),
-    ('torch', 'device'),
-    ('torch._utils', '_rebuild_tensor'),
-    ('torch._utils', '_rebuild_tensor_v2'),
-    ('torch._utils', '_rebuild_parameter'),
-    ('torch.storage', 'UntypedStorage'),
-}
-_ADMITTED_STORAGES = {
-    f'{dtype}Storage'
-    for dtype in ('Double', 'Float', 'Half', 'BFloat16', 'Long', 'Int', 'Short', 'Char', 'Byte', 'Bool')
-}
-
 
 # What of a classifier only training uses: SMMix's region classifier, and the parameters of methods that have some.
 TRAINING_ONLY = ('region_head.', 'mixing.')
-
-
-class _Skipped:
-    """Stands for an object of a class that is not admitted; takes whatever the pickle does to it."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        pass
-
-    def append(self, item: Any) -> None:
-        pass
-
-    def extend(self, items: Any) -> None:
-        pass
-
-    def add(self, item: Any) -> None:
-        pass
-
-    def __call__(self, *args: Any, **kwargs: Any) -> '_Skipped':
-        return self
-
-    def __hash__(self) -> int:
-        return id(self)
-
-
-class _RestrictedUnpickler(pickle._Unpickler):
-    """Builds tensors, containers and numbers; imports and calls nothing else, and changes nothing that it admits."""
-
-    dispatch = {**pickle._Unpickler.dispatch}
-
-    def load_build(self) -> None:
-        # The state of an object: dropped, because a file could set attributes of admitted functions and classes by it.
-        self.stack.pop()
-
-    dispatch[pickle.BUILD[0]] = load_build
-
-    def find_class(self, module: str, name: str) -> Any:
-        is_storage = module == 'torch' and name in _ADMITTED_STORAGES
-        is_dtype = module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype)
-        if is_storage or is_dtype or (module, name) in _ADMITTED:
-            return super().find_class(module, name)
-        return _Skipped
-
-
-def _load(file: Any, **kwargs: Any) -> Any:
-    return _RestrictedUnpickler(file, **kwargs).load()
-
-
-# torch.load asks for a module with these two names. Its own `weights_only` mode refuses whole files because of one
-# argparse.Namespace, and torch 2.1 has no list of exceptions.
-_restricted_pickle = SimpleNamespace(Unpickler=_RestrictedUnpickler, load=_load, __name__='restricted_pickle')
 
 
 def read_checkpoint(path: str | Path, mapped: bool = False) -> dict[str, Any]:
@@ -99,8 +29,8 @@ def read_checkpoint(path: str | Path, mapped: bool = False) -> dict[str, Any]:
             False.
 
     Returns:
-        dict[str, Any]: Its content. Objects other than tensors, containers, numbers and strings, such as the
-        ``argparse.Namespace`` in authors' checkpoints, are placeholders without content.
+        dict[str, Any]: Its content. Objects that are no plain data, such as the ``argparse.Namespace`` in authors'
+        checkpoints, are :class:`smmix_mm.checkpoint.Foreign`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -109,19 +39,7 @@ def read_checkpoint(path: str | Path, mapped: bool = False) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'there is no checkpoint {path}')
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(name.endswith('/constants.pkl') for name in archive.namelist()):
-                raise ValueError(f'{path} is a TorchScript program, not a checkpoint')
-    try:
-        settings = dict(map_location='cpu', pickle_module=_restricted_pickle, weights_only=False)
-        # torch 2.1 maps files by a name that is a string alone.
-        content = torch.load(str(path), mmap=mapped, **settings)
-    except Exception as error:
-        raise ValueError(
-            f'{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint; it is truncated, or something else: '
-            f'{error}'
-        ) from error
+    content = read_file(path, mmap=mapped)
     if not isinstance(content, Mapping):
         raise ValueError(f'{path} has to hold a dict, but holds a {type(content).__name__}')
     return dict(content)
@@ -145,7 +63,7 @@ def read_weights(path: str | Path) -> 'OrderedDict[str, Tensor]':
         if isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    lost = [name for name, value in content.items() if isinstance(value, _Skipped)]
+    lost = [name for name, value in content.items() if is_foreign(value)]
     if lost:
         raise ValueError(f'{path} holds values that are no plain tensors, in {", ".join(map(str, lost[:8]))}')
     weights = OrderedDict(

@@ -1,13 +1,34 @@
-"""The runner that a config names."""
+"""The runner that a config names, and its model alone."""
 
+import copy
 from collections.abc import Mapping
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
-from mmengine.registry import MODELS, RUNNERS
+from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import FlexibleRunner, Runner
+from torch import nn
 
 from .strategies import MMEngineFSDPStrategy
+
+
+def build_model(cfg: Config, **settings: Any) -> nn.Module:
+    """Builds the model of a config outside of a runner, with the preprocessing that stands beside it in the config.
+
+    ``MODELS.build(cfg.model)`` would leave that out: the model would see pixels from 0 to 255, channels in the order of
+    the files, without an error.
+
+    Args:
+        cfg (Config): Of a run; left alone. Its ``default_scope`` becomes the current one.
+        **settings: Further settings of the model, or others than the config's, such as modules, which a config cannot
+            hold.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    model = copy.deepcopy(dict(cfg.model))
+    if cfg.get('data_preprocessor') is not None:
+        model.setdefault('data_preprocessor', copy.deepcopy(dict(cfg.data_preprocessor)))
+    return MODELS.build(model | settings)
 
 
 def build_runner(cfg: Config) -> Runner | FlexibleRunner:

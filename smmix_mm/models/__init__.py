@@ -1,3 +1,6 @@
+# From here on mmengine executes nothing that is pickled in a checkpoint.
+import smmix_mm.checkpoint  # noqa: F401
+
 from .backbones import PVT, CaiT
 from .classifiers import MixingClassifier
 from .initialization import init_transformer

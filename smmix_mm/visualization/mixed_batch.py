@@ -27,7 +27,15 @@ def draw_mixed_batch(
         labels (list[str]): Names of the images' classes.
         path (str | Path): Where to write the picture, as PNG. Missing folders are made.
         seed (int): Seed of the draws. Defaults to 0.
+
+    Raises:
+        ValueError: If the model does not normalise its images: it was built without its preprocessing.
     """
+    if not getattr(model.data_preprocessor, '_enable_normalize', False):
+        raise ValueError(
+            'draw_mixed_batch needs a model whose data_preprocessor has mean and std, but it has none: its attention '
+            'would be that of images which it was not trained on. Build the model by smmix_mm.engine.build_model(cfg)'
+        )
     targets = F.one_hot(torch.arange(len(images)), len(images)).float()
     mixed = {
         name: SMMix(placement=placement, loss=dict(con_weight=0.0))(
@@ -50,9 +58,7 @@ def draw_mixed_batch(
 def _to_pictures(model: MixingClassifier, images: Tensor) -> np.ndarray:
     """Undoes the normalisation: ``(B, H, W, 3)`` from 0 to 1."""
     preprocessor = model.data_preprocessor
-    pixels = images.cpu()
-    if getattr(preprocessor, '_enable_normalize', False):
-        pixels = pixels * preprocessor.std.cpu() + preprocessor.mean.cpu()
+    pixels = images.cpu() * preprocessor.std.cpu() + preprocessor.mean.cpu()
     return (pixels / 255).clamp(0, 1).permute(0, 2, 3, 1).numpy()
 
 

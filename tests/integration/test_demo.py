@@ -1,6 +1,7 @@
 """The demo, whole."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,9 @@ import cv2
 import matplotlib.image
 import numpy as np
 import pytest
+import torch.nn.functional as F
+
+from smmix_mm.models import MixingClassifier
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK_DIR = ROOT / 'work_dirs/demo'
@@ -44,6 +48,29 @@ def test_both_pretrainings_learn(printed):
     picture = matplotlib.image.imread(WORK_DIR / 'mixed.png')
     # Eight rows of six panels.
     assert 1.1 < picture.shape[0] / picture.shape[1] < 1.6
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('printed')
+def test_the_drawn_attention_lies_on_the_digits(monkeypatch):
+    """The most attended tokens hold more of the digits' pixels, which are the brightest, than tokens at large."""
+    demo, asked = runpy.run_path(str(ROOT / 'tools/demo.py'), run_name='demo'), []
+    monkeypatch.chdir(ROOT)
+    motivate = MixingClassifier.motivate
+
+    def watch(model, images, *args, **kwargs):
+        told = motivate(model, images, *args, **kwargs)
+        asked.append((images, told.attention))
+        return told
+
+    monkeypatch.setattr(MixingClassifier, 'motivate', watch)
+    demo['save_mixed_batch'](demo['PRETRAINING']['SMMix'])
+    images, attention = asked[0]
+    bright = (images.mean(dim=1, keepdim=True) > 1.0).float()
+    ink = F.adaptive_avg_pool2d(bright, attention.shape[-2:])[:, 0].flatten(1)
+    strongest = attention.flatten(1).topk(attention[0].numel() // 8).indices
+    assert (ink.gather(1, strongest).mean(dim=1) > ink.mean(dim=1)).sum() >= len(images) - 1
+    assert ink.gather(1, strongest).mean() > 1.5 * ink.mean()
 
 
 @pytest.mark.slow

@@ -11,8 +11,9 @@ from mmengine.optim import OptimWrapper
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from smmix_mm.engine import build_model
 from smmix_mm.models import MixingClassifier
-from smmix_mm.registry import MODELS, OPTIM_WRAPPERS
+from smmix_mm.registry import OPTIM_WRAPPERS
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS_TIMED = ('deit-tiny', 'deit-small', 'pvt-tiny', 'pvt-small')
@@ -31,12 +32,9 @@ def build(
 ) -> MixingClassifier:
     """The ImageNet model of a name with methods that are drawn evenly."""
     cfg = Config.fromfile(ROOT / f'configs/smmix/{name}_smmix_8xb128-300e_in1k.py')
-    model = cfg.model
-    model.data_preprocessor = cfg.data_preprocessor
-    model.train_cfg = dict(augments=augments)
+    cfg.model.train_cfg = dict(augments=augments)
     torch.manual_seed(0)
-    # A Config cannot hold a module.
-    return MODELS.build(dict(model, teacher=teacher, channels_last=channels_last)).to(device).train()
+    return build_model(cfg, teacher=teacher, channels_last=channels_last).to(device).train()
 
 
 def random_batch(batch_size: int, device: torch.device) -> Batch:

@@ -1,0 +1,83 @@
+"""mmengine's loading of checkpoints, by the restricted reader."""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from .unpickling import find_foreign, is_foreign, restricted_torch_load
+
+# Parts of a checkpoint that nobody can go on without: an object that is lost from them is not left out silently.
+NEEDED = ('state_dict', 'ema_state_dict', 'optimizer', 'optim_wrapper', 'param_schedulers', 'message_hub')
+
+
+def guard_mmengine() -> None:
+    """Has mmengine's ``CheckpointLoader`` execute nothing that is pickled in a checkpoint, from now on.
+
+    All of OpenMMLab reads checkpoints by it: tests, resumed runs, ``load_from``, ``init_cfg`` of any module, hubs and
+    addresses. mmengine's own reading is safe at first and executes the file if that fails. What it and our own runs
+    write is read whole; see :func:`without_foreign` for the rest.
+    """
+    stock = CheckpointLoader.load_checkpoint.__func__
+    if hasattr(stock, 'guarded'):
+        return
+
+    def load_checkpoint(
+        cls: type[CheckpointLoader], filename: str, map_location: Any = None, logger: Any = 'current'
+    ) -> dict:
+        """As mmengine's, without executing what is pickled in the file."""
+        with restricted_torch_load():
+            content = stock(cls, filename, map_location, logger)
+        return without_foreign(content, str(filename))
+
+    load_checkpoint.guarded = True
+    CheckpointLoader.load_checkpoint = classmethod(load_checkpoint)
+
+
+def without_foreign(content: Any, source: str) -> Any:
+    """Leaves out objects that are no plain data, such as the ``argparse.Namespace`` in authors' checkpoints.
+
+    Args:
+        content (Any): As :func:`smmix_mm.checkpoint.read_file` returns it. Changed in place.
+        source (str): Named in messages, such as the file.
+
+    Returns:
+        Any: The content, without the entries of dicts that hold such an object. The log names them.
+
+    Raises:
+        ValueError: If one is in a part that is needed: weights, optimiser, schedules, message hub.
+    """
+    found = list(find_foreign(content))
+    if not found:
+        return content
+    listed = _listed(found)
+    if is_foreign(content) or any(place.partition('.')[0] in NEEDED for place, _ in found):
+        raise ValueError(
+            f'{source} holds objects that are no plain data, which are not loaded because that could execute code: '
+            f'{listed}. If you trust the file, read it by torch.load({source!r}, weights_only=False), and save it '
+            f'again without them'
+        )
+    _drop(content)
+    print_log(
+        f'{source} holds objects that are no plain data; they are left out, because loading them could execute code: '
+        f'{listed}',
+        'current',
+        logging.WARNING,
+    )
+    return content
+
+
+def _drop(content: dict) -> None:
+    """Removes entries that are foreign or hold something foreign outside of dicts of their own."""
+    for key, value in list(content.items()):
+        if isinstance(value, dict) and not is_foreign(key):
+            _drop(value)
+        elif is_foreign(key) or any(True for _ in find_foreign(value)):
+            del content[key]
+
+
+def _listed(found: Iterable[tuple[str, str]], most: int = 8) -> str:
+    lines = [f'{place} ({kind})' for place, kind in found]
+    return ', '.join(lines[:most]) + (f' and {len(lines) - most} more' if len(lines) > most else '')

@@ -1,0 +1,245 @@
+"""A reader of ``torch.save``'s files that builds data and executes nothing.
+
+A pickle names functions, and whoever reads it calls them. Here those that build tensors, containers, numbers, NumPy
+arrays and mmengine's history buffers are called; everything else becomes a :class:`Foreign` placeholder.
+"""
+
+import pickle
+import zipfile
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+
+_STORAGES = {
+    f'{dtype}Storage'
+    for dtype in ('Double', 'Float', 'Half', 'BFloat16', 'Long', 'Int', 'Short', 'Char', 'Byte', 'Bool')
+}
+# What mmengine's HistoryBuffer is made of, and no more is taken from a file.
+_HISTORY = ('max_length', '_log_history', '_count_history')
+
+
+class Foreign:
+    """Stands for an object that is not built; takes whatever the pickle does to it.
+
+    Attributes:
+        kind (str): Name of its class, or of the function that would have made it.
+    """
+
+    kind = ''
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, item: Any) -> None:
+        pass
+
+    def extend(self, items: Any) -> None:
+        pass
+
+    def add(self, item: Any) -> None:
+        pass
+
+    def __call__(self, *args: Any, **kwargs: Any) -> 'Foreign':
+        return self
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def _foreign(kind: str) -> type[Foreign]:
+    return type('Foreign', (Foreign,), {'kind': kind})
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """How bytes are written in the pickles of ``torch.save``; other codecs might do anything."""
+    if encoding != 'latin1':
+        raise pickle.UnpicklingError(f'bytes are encoded as {encoding!r}, and not as latin1')
+    return text.encode(encoding)
+
+
+def _make_dtype(code: str, *_: Any) -> np.dtype:
+    if not isinstance(code, str) or code.lstrip('<>=|')[:1] not in tuple('biufcSUO'):
+        raise pickle.UnpicklingError(f'a NumPy array has the type {code!r}')
+    return np.dtype(code)
+
+
+def _get_annealing(owner: Any, name: Any) -> Any:
+    """The one attribute that a state of mmengine's needs: the curve of its one-cycle schedule."""
+    if owner is OneCycleParamScheduler and name in ('_annealing_cos', '_annealing_linear'):
+        return getattr(owner, name)
+    return _foreign(f'{getattr(owner, "kind", None) or getattr(owner, "__name__", "object")}.{name}')
+
+
+# By the function of the running NumPy, whose module is another one before version 2.
+_RECONSTRUCT, _SCALAR = (value.__reduce__()[0] for value in (np.zeros(1), np.float64(0)))
+_ADMITTED: dict[tuple[str, str], Any] = {
+    ('collections', 'OrderedDict'): OrderedDict,
+    ('collections', 'Counter'): Counter,
+    ('_codecs', 'encode'): _encode,
+    ('torch', 'Size'): torch.Size,
+    ('torch', 'device'): torch.device,
+    ('torch._utils', '_rebuild_tensor'): torch._utils._rebuild_tensor,
+    ('torch._utils', '_rebuild_tensor_v2'): torch._utils._rebuild_tensor_v2,
+    ('torch._utils', '_rebuild_parameter'): torch._utils._rebuild_parameter,
+    ('torch.storage', 'UntypedStorage'): torch.UntypedStorage,
+    ('numpy', 'ndarray'): np.ndarray,
+    ('numpy', 'dtype'): _make_dtype,
+    ('mmengine.logging.history_buffer', 'HistoryBuffer'): HistoryBuffer,
+    ('mmengine.optim.scheduler.param_scheduler', 'OneCycleParamScheduler'): OneCycleParamScheduler,
+    **{
+        (module, name): function
+        for module in ('numpy.core.multiarray', 'numpy._core.multiarray')
+        for name, function in (('_reconstruct', _RECONSTRUCT), ('scalar', _SCALAR))
+    },
+    # Protocol 2, which torch writes, has the name of Python 2.
+    **{
+        (module, kind.__name__): kind
+        for module in ('builtins', '__builtin__')
+        for kind in (set, frozenset, complex, bytearray, slice)
+    },
+    **{(module, 'getattr'): _get_annealing for module in ('builtins', '__builtin__')},
+}
+
+
+class RestrictedUnpickler(pickle._Unpickler):
+    """Imports and calls nothing but :data:`_ADMITTED`, and sets no attributes but those of data."""
+
+    dispatch = {**pickle._Unpickler.dispatch}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _ADMITTED:
+            return _ADMITTED[module, name]
+        if module == 'torch' and (name in _STORAGES or isinstance(getattr(torch, name, None), torch.dtype)):
+            return getattr(torch, name)
+        return _foreign(f'{module.replace("__builtin__", "builtins")}.{name}')
+
+    def load_build(self) -> None:
+        """The state of an object: a file could otherwise set attributes of functions and classes by it."""
+        state, target = self.stack.pop(), self.stack[-1]
+        if type(target) is OrderedDict and isinstance(state, dict) and isinstance(state.get('_metadata'), dict):
+            # Versions of the modules of a state_dict, which some load hooks ask for.
+            target._metadata = state['_metadata']
+        elif type(target) is np.ndarray:
+            target.__setstate__(state)
+        elif isinstance(target, np.dtype):
+            if state[1] == '>':
+                raise pickle.UnpicklingError('a NumPy array has its bytes in the order of another machine')
+        elif type(target) is HistoryBuffer:
+            # Its methods are in the file by name, too; those of the class serve.
+            target._set_default_statistics()
+            for key in _HISTORY:
+                if isinstance(state.get(key), (int, np.ndarray)):
+                    vars(target)[key] = state[key]
+
+    dispatch[pickle.BUILD[0]] = load_build
+
+
+# torch.load asks for a module with these names. Its own `weights_only` mode refuses whole files because of one
+# argparse.Namespace, and torch 2.1 has no list of exceptions.
+_restricted_pickle = SimpleNamespace(
+    Unpickler=RestrictedUnpickler,
+    load=lambda file, **kwargs: RestrictedUnpickler(file, **kwargs).load(),
+    __name__='restricted_pickle',
+)
+
+
+def read_file(file: Any, map_location: Any = 'cpu', mmap: bool | None = None) -> Any:
+    """Reads what ``torch.save`` wrote, in its present or its former format.
+
+    Args:
+        file (str | Path | IO[bytes]): A path, or an open file.
+        map_location (Any): As in ``torch.load``. Defaults to ``'cpu'``.
+        mmap (bool, optional): As in ``torch.load``; not for the former format. Defaults to None.
+
+    Returns:
+        Any: The content, with :class:`Foreign` objects in the place of all that is no plain data.
+
+    Raises:
+        ValueError: If the file cannot be read, or is a TorchScript program.
+    """
+    return _read(torch.load, file, map_location, mmap)
+
+
+@contextmanager
+def restricted_torch_load() -> Iterator[None]:
+    """Has ``torch.load`` read as :func:`read_file`, for libraries that call it themselves."""
+    stock = torch.load
+
+    def load(f: Any, map_location: Any = None, *_: Any, mmap: bool | None = None, **__: Any) -> Any:
+        return _read(stock, f, map_location, mmap)
+
+    torch.load = load
+    try:
+        yield
+    finally:
+        torch.load = stock
+
+
+def find_foreign(value: Any, place: str = '') -> Iterator[tuple[str, str]]:
+    """Where in a content there are :class:`Foreign` objects, and of which kind: ``('meta.cfg', 'mmcv.Config')``.
+
+    Args:
+        value (Any): As :func:`read_file` returns it.
+        place (str): Name of ``value``. Defaults to ''.
+    """
+    if is_foreign(value):
+        yield place, value.kind
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            name = key.kind if is_foreign(key) else key
+            if is_foreign(key):
+                yield f'{place}.{name}'.lstrip('.'), key.kind
+            yield from find_foreign(item, f'{place}.{name}'.lstrip('.'))
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for index, item in enumerate(value):
+            yield from find_foreign(item, f'{place}.{index}'.lstrip('.'))
+    elif isinstance(value, np.ndarray) and value.dtype == object:
+        yield from find_foreign(value.ravel().tolist(), place)
+    elif type(value) is HistoryBuffer:
+        yield from find_foreign([vars(value).get(key) for key in _HISTORY], place)
+
+
+def is_foreign(value: Any) -> bool:
+    """Whether it is a placeholder: of an object, or of a function or class that the pickle only names."""
+    return isinstance(value, Foreign) or (isinstance(value, type) and issubclass(value, Foreign))
+
+
+def _read(load: Callable, file: Any, map_location: Any, mmap: bool | None) -> Any:
+    is_path = isinstance(file, str | Path)
+    name = str(file) if is_path else 'the file'
+    _refuse_programs(file, name)
+    settings = dict(map_location=map_location, pickle_module=_restricted_pickle, weights_only=False)
+    try:
+        # torch 2.1 maps files by a name that is a string alone.
+        return load(str(file) if is_path else file, **settings, **({'mmap': mmap} if mmap else {}))
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        size = f' ({Path(file).stat().st_size} bytes)' if is_path and Path(file).is_file() else ''
+        raise ValueError(
+            f'{name}{size} cannot be read as a checkpoint; it is truncated, or something else: {error}'
+        ) from error
+
+
+def _refuse_programs(file: Any, name: str) -> None:
+    """TorchScript is code, and torch.load would hand it to torch.jit."""
+    position = None if isinstance(file, str | Path) else file.tell()
+    try:
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                if any(entry.endswith('/constants.pkl') for entry in archive.namelist()):
+                    raise ValueError(f'{name} is a TorchScript program, not a checkpoint')
+    finally:
+        if position is not None:
+            file.seek(position)
