@@ -1,5 +1,6 @@
 """What the documents say runs."""
 
+import argparse
 import re
 import subprocess
 import sys
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config, DictAction
 from mmpretrain.models import build_classifier
+from mmpretrain.registry import HOOKS
 
 from smmix_mm.adapters import build_adapter
 from smmix_mm.registry import MODELS
@@ -95,6 +98,35 @@ def test_architecture_example_runs(pvt_arch, name):
     mixed = model.mixing.methods[0](images, torch.eye(4)[:3], model.motivate, model.mixing.draw()[1])
     assert mixed.images.shape == images.shape
     assert mixed.targets.sum(dim=1).tolist() == pytest.approx([1, 1, 1])
+
+
+def switches() -> list[list[str]]:
+    """Of each row of the table of switches what it offers for ``--cfg-options``."""
+    text = (ROOT / 'docs/acceleration.md').read_text()
+    table = text[text.index('| Switch |') :].split('\n\n')[0]
+    rows = [row.split('|')[2] for row in table.splitlines()[2:]]
+    return [re.findall(r'`([\w.]+=[^`]+)`', row) for row in rows]
+
+
+@pytest.mark.parametrize('options', switches(), ids=lambda options: options[0])
+def test_switches_work_on_the_command_line(options):
+    """As mmengine's tools read them; what they name is built."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    cfg = Config.fromfile(ROOT / 'configs/smmix/deit-tiny_smmix_8xb128-300e_in1k.py')
+    before = cfg.to_dict()
+    cfg.merge_from_dict(parser.parse_args(['--cfg-options', *options]).cfg_options)
+    assert cfg.to_dict() != before
+    for name, hook in cfg.default_hooks.items():
+        if name not in before['default_hooks']:
+            built = HOOKS.build({key: value for key, value in hook.items() if key != 'priority'})
+            assert type(built).__name__ in hook.type
+    for option in options:
+        name, _, value = option.partition('=')
+        found = cfg
+        for step in name.split('.'):
+            found = found[step]
+        assert str(found) == str(type(found)(value)) if not isinstance(found, bool) else found is (value == 'True')
 
 
 @pytest.mark.parametrize('document', DOCUMENTS)

@@ -2,15 +2,22 @@
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from mmengine.fileio import dump
+from torch import Tensor
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from smmix_mm.datasets.layout import check_data_layout
 from smmix_mm.engine import SavePictures, build_runner, check_fit, complete_dataloaders, distributed_run, read_weights
+
+# Of mmengine.fileio.
+FORMATS = ('.json', '.yaml', '.yml', '.pkl', '.pickle')
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,7 +25,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--work-dir', help='where the log goes; default: work_dirs/<name of the config>')
-    parser.add_argument('--out', help='write the metrics to this .json, .yaml or .pkl file')
+    parser.add_argument(
+        '--out',
+        help='write the metrics to this .json, .yaml or .pkl file; a folder gets the label maps that a segmentor '
+        'predicts, as PNG',
+    )
     parser.add_argument(
         '--show-dir',
         type=Path,
@@ -44,8 +55,38 @@ def test(cfg: Config, args: argparse.Namespace) -> None:
         options = {} if score_thr is None else dict(pred_score_thr=score_thr)
         runner.register_hook(SavePictures(args.show_dir, **options), priority='LOW')
     metrics = runner.test()
-    if args.out and is_main_process():
-        dump(metrics, args.out)
+    if args.out and not Path(args.out).is_dir() and is_main_process():
+        dump(as_plain(metrics), args.out)
+
+
+def as_plain(value: Any) -> Any:
+    """What any format can hold: lists and numbers in the place of tensors and arrays."""
+    if isinstance(value, Tensor | np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): as_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [as_plain(item) for item in value]
+    return value
+
+
+def apply_out(cfg: Config, out: str) -> None:
+    """Refuses what cannot be written before anything is tested. A folder is mmseg's: it gets the predictions."""
+    path = Path(out)
+    if path.suffix in FORMATS and not path.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return
+    evaluators = cfg.get('test_evaluator') or []
+    evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
+    writing = [evaluator for evaluator in evaluators if str(evaluator.get('type')).endswith('IoUMetric')]
+    if path.suffix or not writing:
+        raise ValueError(
+            f'--out has to be a file that ends in {", ".join(FORMATS)}, or, for segmentation, a folder for the '
+            f'predicted label maps, but got {out}'
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    for evaluator in writing:
+        evaluator.output_dir = str(path)
 
 
 @record
@@ -63,6 +104,8 @@ def main() -> None:
         cfg.pop('runner_type')
     if args.amp:
         cfg.test_cfg = {**(cfg.get('test_cfg') or {}), 'fp16': True}
+    if args.out:
+        apply_out(cfg, args.out)
     complete_dataloaders(cfg)
     # Only what is tested is built.
     cfg.train_dataloader = cfg.train_cfg = cfg.optim_wrapper = cfg.param_scheduler = None

@@ -42,7 +42,7 @@ def read_checkpoint(path: str | Path, mapped: bool = False) -> dict[str, Any]:
     content = read_file(path, mmap=mapped)
     if not isinstance(content, Mapping):
         raise ValueError(f'{path} has to hold a dict, but holds a {type(content).__name__}')
-    return dict(content)
+    return content
 
 
 def read_weights(path: str | Path) -> 'OrderedDict[str, Tensor]':
@@ -69,11 +69,26 @@ def read_weights(path: str | Path) -> 'OrderedDict[str, Tensor]':
     weights = OrderedDict(
         (name.removeprefix('module.'), value.detach()) for name, value in content.items() if isinstance(value, Tensor)
     )
+    keep_metadata(weights, content, 'module.')
     if not weights:
         raise ValueError(
             f'{path} holds no weights, neither bare nor under state_dict or model; keys: {list(content)[:10]}'
         )
     return weights
+
+
+def keep_metadata(weights: OrderedDict, source: Mapping[str, Any], prefix: str = '') -> None:
+    """Hands on what a ``state_dict`` tells of its modules, such as versions and the grids of position embeddings.
+
+    Args:
+        weights (OrderedDict): Weights of ``source``, by their names below ``prefix``. Gets the metadata.
+        source (Mapping): Maybe with metadata.
+        prefix (str): Taken from the names of modules; those outside of it are left out, unless all are. Defaults to ''.
+    """
+    told = {f'{name}.': value for name, value in (getattr(source, '_metadata', None) or {}).items()}
+    inside = {name: value for name, value in told.items() if name.startswith(prefix)} or told
+    if inside:
+        weights._metadata = OrderedDict((name.removeprefix(prefix)[:-1], value) for name, value in inside.items())
 
 
 def check_fit(
@@ -96,8 +111,10 @@ def check_fit(
     """
     allowed = tuple(may_differ)
     copied = copy.deepcopy(unwrap_model(model))
-    judged = {name: value for name, value in copied.state_dict().items() if name.startswith(allowed)}
-    judged |= {name: value for name, value in weights.items() if not name.startswith(allowed)}
+    own = copied.state_dict().items()
+    judged = OrderedDict((name, value) for name, value in own if name.startswith(allowed))
+    judged.update((name, value) for name, value in weights.items() if not name.startswith(allowed))
+    keep_metadata(judged, weights)
     load_strictly(copied, judged, source)
 
 
@@ -132,6 +149,7 @@ def write_weights(path: str | Path, weights: Mapping[str, Tensor], hashed: bool 
     # Clones: a view would drag its whole storage into the file. Contiguous: the bytes would show the order in memory.
     cloned = ((name, value.detach().clone(memory_format=torch.contiguous_format)) for name, value in weights.items())
     content = {'meta': {}, 'state_dict': OrderedDict(cloned)}
+    keep_metadata(content['state_dict'], weights)
     unfinished = path.with_name(f'.{path.name}-{secrets.token_hex(4)}')
     try:
         with unfinished.open('xb') as file:

@@ -1,8 +1,10 @@
 """mmengine's train loops, resumed in the midst of an epoch as if they had never stopped."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import EMAHook
 from mmengine.logging import print_log
@@ -10,9 +12,10 @@ from mmengine.runner import EpochBasedTrainLoop as MMEngineEpochBasedTrainLoop
 from mmengine.runner import IterBasedTrainLoop as MMEngineIterBasedTrainLoop
 from mmengine.runner import Runner
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from smmix_mm.engine.distributed import read_timeout
+from smmix_mm.engine.evaluators import try_evaluator
 from smmix_mm.engine.hooks.checkpoint_hook import VALIDATED, CheckpointHook
 from smmix_mm.engine.interruption import Interruption, ValidationInterruptedError, shield_loader
 from smmix_mm.engine.samples import ResumableLoader
@@ -39,6 +42,8 @@ class ResumableLoop:
         if isinstance(dataloader, dict):
             diff_rank_seed = runner._randomness_cfg.get('diff_rank_seed', False)
             dataloader = runner.build_dataloader(dataloader, seed=runner.seed, diff_rank_seed=diff_rank_seed)
+        _check_batches(dataloader)
+        _scale_by_updates(runner)
         super().__init__(runner, ResumableLoader(dataloader, runner.seed, self.endless), **kwargs)
         self.interruption = Interruption(interrupt_interval, read_timeout(runner.cfg))
         if runner._resume and not runner._has_loaded:
@@ -53,6 +58,7 @@ class ResumableLoop:
         self._warn_of_other_batches()
         if self.runner.val_loop is not None:
             shield_loader(self.runner.val_loop.dataloader)
+            try_evaluator(self.runner)
         with hold_work_dir(self.runner.work_dir), self.interruption:
             self.runner.call_hook('before_train')
             self._train()
@@ -116,6 +122,31 @@ class ResumableLoop:
         print_log(text, 'current', logging.WARNING)
         self.interruption.served = True
         self.stop_training = True
+
+
+def _check_batches(loader: DataLoader) -> None:
+    """An epoch without a batch would be over at once, and a run of such epochs end as if it had trained."""
+    # Of iterable datasets nobody knows the length; ResumableLoader refuses them by name.
+    if isinstance(loader.dataset, IterableDataset) or isinstance(loader.sampler, InfiniteSampler) or len(loader):
+        return
+    raise ValueError(
+        f'train_dataloader gives no batch: its dataset has {len(loader.dataset)} images for {get_world_size()} '
+        f'processes with batch_size={loader.batch_size} each and drop_last={loader.drop_last}; lower batch_size, set '
+        f'drop_last=False, or give more images'
+    )
+
+
+def _scale_by_updates(runner: Runner) -> None:
+    """An update is made of ``accumulative_counts`` batches, which mmengine's scaling of the learning rate ignores."""
+    wrapper = getattr(runner, 'optim_wrapper', None) or {}
+    counts = wrapper.get('accumulative_counts', 1) if isinstance(wrapper, Mapping) else 1
+    # FlexibleRunner's strategy has the same dict, or one of its own.
+    holders = (
+        getattr(runner, 'auto_scale_lr', None),
+        getattr(getattr(runner, 'strategy', None), '_auto_scale_lr', None),
+    )
+    for settings in {id(settings): settings for settings in holders if settings and settings.get('enable')}.values():
+        settings['base_batch_size'] = settings['base_batch_size'] / counts
 
 
 @LOOPS.register_module()

@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule, PretrainedInit, update_init_info
 from torch import Tensor, nn
 
-from .checkpoint import TRAINING_ONLY, load_strictly, read_weights
+from .checkpoint import TRAINING_ONLY, keep_metadata, load_strictly, read_weights
 
 # What only training uses, under our names and under the official one of SMMix's region classifier.
 NOT_EVALUATED = (*(name.rstrip('.') for name in TRAINING_ONLY), 'token_head')
@@ -96,6 +96,7 @@ def split_backbone(
             left_out.append(key)
         else:
             strange.append(key)
+    keep_metadata(backbone, weights, place)
     if strange:
         hint = f"; prefix='{place}' takes the backbone alone" if place and place != start else ''
         raise ValueError(
@@ -168,6 +169,7 @@ def load_classifier(classifier: nn.Module, path: str | Path, prefix: str | None 
         for name, value in given.items()
         if name.partition('.')[0] in own or name.partition('.')[0] not in NOT_EVALUATED
     )
+    keep_metadata(kept, weights, start)
     load_strictly(classifier, kept, source)
     print_log(
         f'{source}: loaded {len(kept)} of {len(weights)} tensors into {type(classifier).__name__}', logger='current'

@@ -1,5 +1,6 @@
 """Strategies of mmengine's ``FlexibleRunner``."""
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.optim import Optimizer
 
 from smmix_mm.compat import FSDP_ON_CPU
+from smmix_mm.engine.checkpoint import keep_metadata
 from smmix_mm.registry import FUNCTIONS, STRATEGIES
 
 
@@ -98,7 +100,10 @@ class FSDPStrategy(MMEngineFSDPStrategy):
 
     def model_state_dict(self) -> dict[str, Tensor]:
         # FSDP leaves an attribute on each tensor, by which it would no longer be saved as a plain one.
-        return {name: value.detach() for name, value in super().model_state_dict().items()}
+        weights = super().model_state_dict()
+        plain = OrderedDict((name, value.detach()) for name, value in weights.items())
+        keep_metadata(plain, weights)
+        return plain
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
         optimizer = self.optim_wrapper.optimizer

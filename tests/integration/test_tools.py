@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -9,9 +10,14 @@ import sys
 from pathlib import Path
 
 import cv2
+import mmpretrain
 import numpy as np
 import pytest
+import torch
+import yaml
+from mmengine.config import Config
 from processes import run, scalars
+from unsafe_pickle import ShellOnLoad
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = 'configs/smmix/pvt-mini_smmix_1xb32-8e_digit-scenes.py'
@@ -79,6 +85,73 @@ def test_checkpoint_of_another_architecture_is_refused(trained):
     assert done.returncode != 0
     assert 'epoch_2.pth does not fit MixingClassifier' in done.stderr
     assert 'Missing key(s) in state_dict: "backbone.block1.1.norm1.weight"' in done.stderr
+
+
+def test_a_hostile_checkpoint_is_tested_without_executing_it(trained, tmp_path):
+    """And metrics that are tensors are written as plain numbers."""
+    content = torch.load(trained / 'run/epoch_2.pth', weights_only=False)
+    content['evil'] = content['meta']['evil'] = ShellOnLoad(tmp_path / 'touched')
+    torch.save(content, tmp_path / 'hostile.pth')
+    out = tmp_path / 'metrics.yaml'
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f"_base_ = '{ROOT / DEMO}'\ntest_evaluator = dict(_delete_=True, type='mmpretrain.ConfusionMatrix')\n"
+    )
+    options = ['--work-dir', tmp_path / 'test', '--out', out, *small_demo(trained)]
+    done = run('test.py', config, tmp_path / 'hostile.pth', *options)
+    assert not (tmp_path / 'touched').exists()
+    assert 'hostile.pth holds objects that are no plain data' in done.stdout + done.stderr
+    matrix = np.array(yaml.safe_load(out.read_text())['confusion_matrix/result'])
+    assert matrix.shape == (10, 10)
+    assert matrix.sum() == 20
+
+
+def test_mmpretrains_own_script_executes_nothing_either(trained, tmp_path):
+    """With a config of ours, whose train loop resumes."""
+    shutil.copytree(trained / 'run', tmp_path / 'run')
+    content = torch.load(trained / 'run/epoch_2.pth', weights_only=False)
+    content['optimizer']['evil'] = [ShellOnLoad(tmp_path / 'touched')]
+    torch.save(content, tmp_path / 'run/hostile.pth')
+    script = Path(mmpretrain.__file__).parent / '.mim/tools/train.py'
+    options = [*small_demo(trained)[:-1], 'train_cfg.max_epochs=3']
+    command = [sys.executable, script, DEMO, '--work-dir', tmp_path / 'run', '--resume', tmp_path / 'run/hostile.pth']
+    # Its own tool fills in less than ours.
+    options += ['train_dataloader.persistent_workers=False', 'val_dataloader.persistent_workers=False']
+    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert 'hostile.pth holds objects that are no plain data' in done.stderr
+    assert 'optimizer.evil.0 (posix.system)' in done.stderr
+    assert not (tmp_path / 'touched').exists()
+
+
+@pytest.mark.parametrize(
+    ('out', 'evaluator', 'message'),
+    [
+        ('scores.txt', 'mmpretrain.Accuracy', r'has to be a file that ends in \.json.*but got .*scores\.txt'),
+        ('folder', 'mmpretrain.Accuracy', r'for segmentation, a folder.*but got .*folder'),
+    ],
+)
+def test_names_that_cannot_be_written_are_refused_first(tmp_path, out, evaluator, message):
+    tool = runpy.run_path(str(ROOT / 'tools/test.py'))
+    with pytest.raises(ValueError, match=message):
+        tool['apply_out'](Config(dict(test_evaluator=dict(type=evaluator))), str(tmp_path / out))
+
+
+def test_a_folder_gets_the_predictions_of_a_segmentor(tmp_path):
+    """As in mmseg's own tool."""
+    tool = runpy.run_path(str(ROOT / 'tools/test.py'))
+    cfg = Config(dict(test_evaluator=dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'])))
+    tool['apply_out'](cfg, str(tmp_path / 'maps'))
+    assert cfg.test_evaluator.output_dir == str(tmp_path / 'maps')
+    assert (tmp_path / 'maps').is_dir()
+
+
+def test_what_is_written_is_plain():
+    tool = runpy.run_path(str(ROOT / 'tools/test.py'))
+    metrics = dict(matrix=torch.eye(2), score=np.float32(0.5), best=(torch.tensor(3), 'a'), inner={1: np.arange(2)})
+    expected = dict(matrix=[[1.0, 0.0], [0.0, 1.0]], score=0.5, best=[3, 'a'], inner={'1': [0, 1]})
+    assert tool['as_plain'](metrics) == expected
+    assert json.loads(json.dumps(expected)) == expected
 
 
 def test_truncated_checkpoint_is_refused(trained):

@@ -121,13 +121,15 @@ def test_fit_names_what_differs():
 
 
 def test_fit_leaves_model_and_weights_alone_and_lets_hooks_mend(pvt_arch):
-    """Position embeddings of another square size pass; those that nothing resizes do not."""
+    """Position embeddings of another size pass; tensors that nothing resizes do not."""
     model = PVT(pvt_arch, img_size=32)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     check_fit(model, PVT(pvt_arch, img_size=64).state_dict(), 'larger')
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+    check_fit(model, PVT(pvt_arch, img_size=(32, 64)).state_dict(), 'oblong')
+    other = {**pvt_arch, 'embed_dims': [4, 16, 24, 32]}
     with pytest.raises(ValueError, match='size mismatch for pos_embed1'):
-        check_fit(model, PVT(pvt_arch, img_size=(32, 64)).state_dict(), 'oblong')
+        check_fit(model, PVT(other, img_size=32).state_dict(), 'narrow')
 
 
 def test_changes_nothing_that_it_admits():

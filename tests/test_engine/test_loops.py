@@ -96,6 +96,34 @@ def test_sigterm_during_validation_saves_the_weights_under_training(tmp_path):
     assert differences(outcome(tmp_path / 'whole'), outcome(tmp_path / 'warned')) == []
 
 
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_data_that_give_no_batch_are_refused(tmp_path, by_epoch):
+    """An epoch without steps would be done at once; an endless sampler repeats what there is."""
+    settings = {'train_dataloader.drop_last': True, 'train_dataloader.batch_size': 50, 'by_epoch': by_epoch}
+    settings['sampler'] = 'DefaultSampler'
+    message = r'has 12 images for 1 processes with batch_size=50 each and drop_last=True'
+    with pytest.raises(ValueError, match=message):
+        build(tmp_path / 'run', **settings).train()
+    assert not list(tmp_path.glob('run/*.pth'))
+    if not by_epoch:
+        build(tmp_path / 'endless', **settings | {'sampler': 'InfiniteSampler'}).train()
+
+
+@pytest.mark.parametrize('flexible', [False, True])
+@pytest.mark.parametrize('counts', [1, 3])
+def test_the_learning_rate_is_scaled_by_the_images_of_an_update(tmp_path, flexible, counts):
+    """Not by those of a batch, of which accumulation takes several."""
+    settings = {
+        'auto_scale_lr': dict(enable=True, base_batch_size=18),
+        'optim_wrapper.accumulative_counts': counts,
+        'param_scheduler': [],
+        'flexible': flexible,
+    }
+    runner = build(tmp_path / 'run', **settings)
+    runner.train()
+    assert runner.optim_wrapper.optimizer.param_groups[0]['lr'] == pytest.approx(0.1 * 3 * counts / 18)
+
+
 @pytest.mark.parametrize(
     ('on_averages', 'on_trained', 'stage'),
     [(True, True, 'val'), (True, True, 'val again'), (False, True, 'val'), (True, False, 'val')],

@@ -93,15 +93,26 @@ def test_checkpoints_of_another_size_are_resized(make_backbone, size):
 def test_checkpoints_of_its_own_kind_load_unchanged(make_backbone, size):
     """Below a prefix too, as part of a classifier."""
     one, other = make_backbone('cait', size), make_backbone('cait', size)
-    weights = {f'backbone.{name}': value for name, value in one.state_dict().items()}
+    weights = nn.ModuleDict(dict(backbone=one)).state_dict()
     assert nn.ModuleDict(dict(backbone=other)).load_state_dict(weights) == ([], [])
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
 
 
-def test_grids_that_cannot_be_told_fail_with_both_shapes(make_backbone):
-    checkpoint = make_backbone('cait', img_size=(32, 48)).state_dict()
-    with pytest.raises(RuntimeError, match=r'pos_embed.*24.*16'):
-        make_backbone('cait').load_state_dict(checkpoint)
+@pytest.mark.parametrize(('size', 'other'), [((64, 96), (96, 64)), ((32, 128), (64, 64)), ((64, 64), (32, 128))])
+def test_grids_are_told_by_the_checkpoint_and_refused_where_they_are_not(make_backbone, size, other):
+    """As many tokens in another grid are resized to it, not taken over as they are."""
+    checkpoint, model = make_backbone('cait', img_size=size).state_dict(), make_backbone('cait', img_size=other)
+    assert checkpoint['pos_embed'].shape == model.pos_embed.shape
+    model.load_state_dict(checkpoint)
+    grids = [(side[0] // 8, side[1] // 8) for side in (size, other)]
+    as_map = checkpoint['pos_embed'].transpose(1, 2).unflatten(2, grids[0])
+    expected = F.interpolate(as_map, size=grids[1], mode='bicubic', align_corners=False).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(model.pos_embed, expected)
+    if size != (64, 64):
+        message = r'pos_embed has \d+ tokens in a grid that its file does not tell.*img_size'
+        with pytest.raises(ValueError, match=message):
+            # Of the same size, too: nobody can tell.
+            make_backbone('cait', img_size=size).load_state_dict(dict(checkpoint))
 
 
 def gradients(backbone, images):

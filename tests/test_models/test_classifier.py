@@ -522,7 +522,7 @@ def test_a_pretrained_stock_classifier_leaves_a_fresh_region_classifier(make_cla
                 in_channels=32,
                 loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, num_classes=1000),
             ),
-            'LabelSmoothLoss of LinearClsHead.*1000',
+            'num_classes of head is 5, but head.loss.num_classes is 1000',
         ),
         (
             dict(
@@ -689,3 +689,71 @@ def test_head_has_a_gradient_when_regions_alone_are_judged(make_classifier, make
     heads = {name: grad for name, grad in found.items() if name.startswith('head.')}
     assert heads
     assert all(not grad.any() for grad in heads.values())
+
+
+@pytest.mark.parametrize('family', ['vit', 'swin'])
+def test_in_evaluation_mode_the_loss_is_the_stock_classifiers(make_classifier, make_samples, family):
+    """Number for number, and nothing is mixed; a stock classifier of the same weights says so too."""
+    model = make_classifier(family).eval()
+    stock = make_classifier(family, type='mmpretrain.ImageClassifier').eval()
+    stock.load_state_dict(model.state_dict(), strict=False)
+    images, samples = torch.randn(3, 3, 32, 32), make_samples([0, 3, 1])
+    before = images.clone()
+    losses = model.loss(images, samples)
+    assert set(losses) == {'loss'}
+    torch.testing.assert_close(losses['loss'], stock.loss(images, samples)['loss'], rtol=0, atol=0)
+    assert torch.equal(images, before)
+
+
+def batch_of(labels):
+    samples = [DataSample(metainfo=dict(img_path=f'{index}.png')) for index in range(len(labels))]
+    for sample, label in zip(samples, labels, strict=True):
+        if label is not None:
+            sample.set_gt_label(label)
+    return dict(inputs=torch.zeros(len(labels), 3, 32, 32), data_samples=samples)
+
+
+@pytest.mark.parametrize(
+    ('labels', 'message'),
+    [
+        ([1, None], r'images need labels.*1\.png has none.*with_label=True'),
+        ([None, None], r'images need labels.*0\.png has none'),
+        ([1, [0, 2]], r'one label an image, but 1\.png has \[0, 2\]'),
+    ],
+)
+def test_images_without_a_label_or_with_several_are_named(make_classifier, labels, message):
+    model = make_classifier()
+    with pytest.raises(ValueError, match=message):
+        model.data_preprocessor(batch_of(labels), True)
+    if None in labels:
+        # In a test there may be none.
+        model.data_preprocessor(batch_of([None, None]), False)
+
+
+@pytest.mark.parametrize('family', ['vit', 'swin', 'pvt'])
+@pytest.mark.parametrize('of_classifier', [True, False])
+def test_pretrained_weights_of_a_backbone_are_loaded_whole(tmp_path, make_classifier, family, of_classifier):
+    """Of a stock one too, from a classifier's checkpoint without a prefix; the head is initialised as published."""
+    source = make_classifier(family)
+    weights = source.state_dict() if of_classifier else source.backbone.state_dict()
+    torch.save(dict(state_dict=weights), tmp_path / 'source.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'source.pth'))
+    model = make_classifier(family, backbone=dict(init_cfg=init_cfg))
+    model.init_weights()
+    for name, value in model.backbone.state_dict().items():
+        assert torch.equal(value, source.backbone.state_dict()[name]), name
+    assert model.backbone.init_cfg == init_cfg
+    assert [linear.weight.std().item() for linear in model.head.modules() if isinstance(linear, nn.Linear)] == [
+        pytest.approx(0.02, rel=0.3)
+    ]
+
+
+@pytest.mark.parametrize('family', ['vit', 'swin'])
+def test_pretrained_weights_that_lack_a_tensor_are_refused(tmp_path, make_classifier, family):
+    weights = make_classifier(family).state_dict()
+    lost = next(name for name in weights if name.startswith('backbone.') and name.endswith('ffn.layers.1.weight'))
+    torch.save(dict(state_dict={name: weights[name] for name in weights if name != lost}), tmp_path / 'source.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'source.pth'))
+    model = make_classifier(family, backbone=dict(init_cfg=init_cfg))
+    with pytest.raises(ValueError, match=f'source.pth does not fit.*\n.*{lost.removeprefix("backbone.")}'):
+        model.init_weights()

@@ -202,10 +202,21 @@ def test_checkpoints_load_below_a_prefix(make_backbone):
     assert dense.load_state_dict(checkpoint) == ([], [])
 
 
-def test_grids_that_cannot_be_told_fail_with_both_shapes(make_backbone):
-    checkpoint = make_backbone('pvt', img_size=(32, 48)).state_dict()
-    with pytest.raises(RuntimeError, match='pos_embed1'):
-        make_backbone('pvt').load_state_dict(checkpoint)
+@pytest.mark.parametrize(('size', 'other'), [((64, 96), (96, 64)), ((32, 128), (64, 64)), ((32, 48), (32, 32))])
+@pytest.mark.parametrize('out_type', ['cls_token', 'featmap'])
+def test_grids_are_told_by_the_checkpoint_and_refused_where_they_are_not(make_backbone, size, other, out_type):
+    """As many tokens in another grid are resized to it, not taken over as they are; the class token's stays."""
+    source = make_backbone('pvt', img_size=size)
+    checkpoint, model = source.state_dict(), make_backbone('pvt', img_size=other, out_type=out_type)
+    model.load_state_dict(checkpoint)
+    for stage, (old, new) in enumerate(zip(source.pos_grids, model.pos_grids, strict=True)):
+        found = checkpoint[f'pos_embed{stage + 1}']
+        as_map = found[:, found.shape[1] - old[0] * old[1] :].transpose(1, 2).unflatten(2, old)
+        expected = F.interpolate(as_map, size=new, mode='bilinear', align_corners=False).flatten(2).transpose(1, 2)
+        loaded = getattr(model, f'pos_embed{stage + 1}')
+        torch.testing.assert_close(loaded[:, loaded.shape[1] - new[0] * new[1] :], expected)
+    with pytest.raises(ValueError, match=r'pos_embed1 has \d+ tokens in a grid that its file does not tell'):
+        make_backbone('pvt', img_size=(32, 48)).load_state_dict(dict(make_backbone('pvt', (32, 48)).state_dict()))
 
 
 def gradients(backbone, images):

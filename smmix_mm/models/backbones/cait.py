@@ -19,7 +19,7 @@ from smmix_mm.models.initialization import init_transformer
 from smmix_mm.registry import MODELS
 
 from .mlp import MLP
-from .pos_embed import fit_pos_embed
+from .pos_embed import fit_pos_embed, note_grids, noted_grid
 
 EPS = 1e-6
 
@@ -235,7 +235,13 @@ class CaiT(BaseModule):
         self.blocks = nn.ModuleList(CaiTBlock(*common, drop_rate, drop_path_rate) for _ in range(settings['depth']))
         self.blocks_token_only = nn.ModuleList(CaiTClassBlock(*common) for _ in range(settings['class_depth']))
         self.norm = nn.LayerNorm(dims, eps=EPS)
+        self._register_state_dict_hook(note_grids)
         self._register_load_state_dict_pre_hook(self._fit_checkpoint)
+
+    @property
+    def pos_grids(self) -> list[tuple[int, int]]:
+        """The grids of its position embeddings, of which there is one."""
+        return [self.pos_grid]
 
     def init_weights(self) -> None:
         """Published initialisation first, then whatever ``init_cfg`` says, pretrained weights last and whole."""
@@ -284,13 +290,13 @@ class CaiT(BaseModule):
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)
 
-    def _fit_checkpoint(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
+    def _fit_checkpoint(self, state_dict: dict[str, Tensor], prefix: str, local_metadata: dict, *args: object) -> None:
         """Resizes position embeddings of another input size."""
         name = f'{prefix}pos_embed'
         found = state_dict.get(name)
-        if found is None or found.shape == self.pos_embed.shape or found.ndim != 3 or len(found) != 1:
+        if found is None or found.ndim != 3 or len(found) != 1:
             return
-        state_dict[name] = fit_pos_embed(found, self.pos_grid, name, 'bicubic')
+        state_dict[name] = fit_pos_embed(found, self.pos_grid, name, 'bicubic', noted=noted_grid(local_metadata, 0))
 
 
 def _mix_heads(linear: nn.Linear, scores: Tensor) -> Tensor:

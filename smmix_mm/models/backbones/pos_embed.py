@@ -1,14 +1,40 @@
 """Position embeddings of checkpoints that were trained at another input size."""
 
+from typing import Any
+
 from mmengine.logging import print_log
 from mmpretrain.models.utils import resize_pos_embed
-from torch import Tensor
+from torch import Tensor, nn
+
+# In the metadata of a module's state_dict, which checkpoints keep beside its version.
+GRIDS = 'pos_grids'
 
 
-def fit_pos_embed(found: Tensor, grid: tuple[int, int], name: str, mode: str, num_extra_tokens: int = 0) -> Tensor:
+def note_grids(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, local_metadata: dict) -> None:  # noqa: ARG001
+    """A hook of ``state_dict()`` that notes the grids of a backbone's position embeddings, ``module.pos_grids``."""
+    local_metadata[GRIDS] = [tuple(grid) for grid in module.pos_grids]
+
+
+def noted_grid(local_metadata: dict[str, Any], index: int) -> tuple[int, int] | None:
+    """The grid that :func:`note_grids` noted for a position embedding; None in checkpoints of others.
+
+    Args:
+        local_metadata (dict): As load hooks get it.
+        index (int): Which of the backbone's position embeddings.
+    """
+    grids = local_metadata.get(GRIDS)
+    return None if grids is None else tuple(grids[index])
+
+
+def fit_pos_embed(
+    found: Tensor,
+    grid: tuple[int, int],
+    name: str,
+    mode: str,
+    num_extra_tokens: int = 0,
+    noted: tuple[int, int] | None = None,
+) -> Tensor:
     """Resizes a position embedding to a grid, and logs that it did.
-
-    Only square grids can be told from the number of their tokens; others are left for torch to refuse.
 
     Args:
         found (Tensor): ``(1, E + N, C)``, the ``E`` extra tokens first.
@@ -16,16 +42,33 @@ def fit_pos_embed(found: Tensor, grid: tuple[int, int], name: str, mode: str, nu
         name (str): Named in the log.
         mode (str): Of the interpolation, such as ``'bicubic'``.
         num_extra_tokens (int): ``E``. Defaults to 0.
+        noted (tuple[int, int], optional): The grid of ``found``, if its file tells. Defaults to None: it is square, as
+            those of all published checkpoints are, or it cannot be known.
 
     Returns:
-        Tensor: ``(1, E + h * w, C)``, or ``found`` if its grid is that one or not square.
+        Tensor: ``(1, E + h * w, C)``, or ``found`` if it has that grid.
+
+    Raises:
+        ValueError: If the grid of ``found`` cannot be known.
     """
     num_tokens = found.shape[1] - num_extra_tokens
-    side = int(max(num_tokens, 0) ** 0.5)
-    if not is_square(num_tokens) or (side, side) == grid:
+    rows, cols = grid
+    if noted is None:
+        side = int(max(num_tokens, 0) ** 0.5)
+        # As many tokens in a grid that is not square may lie in any other grid.
+        if not is_square(num_tokens) or (num_tokens == rows * cols and rows != cols):
+            raise ValueError(
+                f'{name} has {num_tokens} tokens in a grid that its file does not tell, and this model, by its '
+                f'img_size, {rows} x {cols}. Only square grids can be told from their number of tokens. If the '
+                f'checkpoint was trained with another img_size, set that one; if with this one, write the grid into '
+                f"the file: state_dict._metadata['{name.rpartition('.')[0]}'] = dict({GRIDS}=[...])"
+            )
+        noted = side, side
+    if noted == grid or noted[0] * noted[1] != num_tokens:
+        # With the wrong number of tokens torch refuses it.
         return found
-    print_log(f'{name}: resized from a grid of {side} x {side} to {grid[0]} x {grid[1]}', logger='current')
-    return resize_pos_embed(found, (side, side), grid, mode, num_extra_tokens)
+    print_log(f'{name}: resized from a grid of {noted[0]} x {noted[1]} to {rows} x {cols}', logger='current')
+    return resize_pos_embed(found, noted, grid, mode, num_extra_tokens)
 
 
 def is_square(number: int) -> bool:

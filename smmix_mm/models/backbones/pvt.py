@@ -21,7 +21,7 @@ from smmix_mm.models.initialization import init_transformer
 from smmix_mm.registry import MODELS
 
 from .mlp import MLP
-from .pos_embed import fit_pos_embed, is_square
+from .pos_embed import fit_pos_embed, is_square, note_grids, noted_grid
 
 # The official code leaves torch's default to the norms of the patch embeddings and after the spatial reduction.
 EPS = 1e-6
@@ -232,6 +232,7 @@ class PVT(BaseModule):
         if out_type == 'cls_token':
             self.cls_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims[-1]))
             self.norm = nn.LayerNorm(self.embed_dims[-1], eps=EPS)
+        self._register_state_dict_hook(note_grids)
         self._register_load_state_dict_pre_hook(self._fit_checkpoint)
         self._freeze_stages()
 
@@ -363,7 +364,7 @@ class PVT(BaseModule):
         if self.frozen_stages == NUM_STAGES and self.out_type == 'cls_token':
             self.cls_token.requires_grad_(False)
 
-    def _fit_checkpoint(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
+    def _fit_checkpoint(self, state_dict: dict[str, Tensor], prefix: str, local_metadata: dict, *args: object) -> None:
         """Drops what this ``out_type`` does not build and resizes position embeddings of another input size."""
         if self._resized is not None:
             self._resized = _nothing_resized()
@@ -375,13 +376,15 @@ class PVT(BaseModule):
             if name not in state_dict:
                 continue
             found = state_dict[name]
-            wanted = getattr(self, f'pos_embed{stage + 1}')
-            if found.shape == wanted.shape or found.ndim != 3 or len(found) != 1:
+            if found.ndim != 3 or len(found) != 1:
                 continue
+            noted = noted_grid(local_metadata, stage)
             num_extra_tokens = int(self._has_cls_token(stage))
-            if stage == NUM_STAGES - 1 and not num_extra_tokens and is_square(found.shape[1] - 1):
-                found = found[:, 1:]
-            state_dict[name] = fit_pos_embed(found, grid, name, 'bilinear', num_extra_tokens)
+            if stage == NUM_STAGES - 1 and not num_extra_tokens:
+                # That of the class token, which stands before the others.
+                has_extra = is_square(found.shape[1] - 1) if noted is None else found.shape[1] > math.prod(noted)
+                found = found[:, int(has_extra) :]
+            state_dict[name] = fit_pos_embed(found, grid, name, 'bilinear', num_extra_tokens, noted)
 
 
 def _nothing_resized() -> list[dict]:

@@ -1,11 +1,14 @@
 """One training step of every mixing method, from images to losses."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
 from mmengine.logging import print_log
+from mmengine.model import BaseModule
 from mmpretrain.models.classifiers import ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
@@ -13,7 +16,7 @@ from torch import Tensor, nn
 from smmix_mm import functional
 from smmix_mm.adapters.base import build_adapter
 from smmix_mm.compat import untraced_autocast
-from smmix_mm.engine.pretrained import is_pretrained
+from smmix_mm.engine.pretrained import is_pretrained, load_backbone, with_strict_loading
 from smmix_mm.mixing.base import MixingMethod
 from smmix_mm.mixing.random_mixing import RandomMixing
 from smmix_mm.models.initialization import init_transformer
@@ -97,13 +100,17 @@ class MixingClassifier(ImageClassifier):
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """One training step: draw a method, mix, run the model on the mixed images, judge.
 
+        In evaluation mode nothing is mixed: the loss is the stock classifier's.
+
         Args:
             inputs (Tensor): Preprocessed images ``(B, C, H, W)``.
             data_samples (list[DataSample]): With one-hot labels ``gt_score``.
 
         Returns:
-            dict[str, Tensor]: ``loss_cls`` and what else the method reports.
+            dict[str, Tensor]: ``loss_cls`` and what else the method reports; in evaluation mode the head's own.
         """
+        if not self.training:
+            return super().loss(inputs, data_samples)
         targets = torch.stack([sample.gt_score for sample in data_samples]).float()
         method, streams = self.mixing.draw()
         mixed = method(inputs, targets, self.motivate, streams)
@@ -164,7 +171,8 @@ class MixingClassifier(ImageClassifier):
             for head in [self.region_head, *(head for method in self.mixing.methods for head in method.own_heads())]:
                 if head is not None:
                     init_transformer(head)
-        super().init_weights()
+        with _backbone_loaded_last(self.backbone):
+            super().init_weights()
         if fresh and self.published_init and not is_pretrained(self.init_cfg):
             for part in (self.backbone, self.neck, self.head):
                 if part is not None and not any(
@@ -187,7 +195,10 @@ class MixingClassifier(ImageClassifier):
         num_classes = self.head.num_classes
         found = getattr(self.data_preprocessor, 'num_classes', None)
         if found not in (None, num_classes):
-            raise ValueError(f"num_classes of data_preprocessor has to be the head's, {num_classes}, but got {found}")
+            raise ValueError(
+                f"num_classes of data_preprocessor has to be the head's, {num_classes}, but got {found}; so has "
+                f'num_classes of head.loss'
+            )
         self.data_preprocessor.num_classes = num_classes
         self.data_preprocessor.to_onehot = True
         self.data_preprocessor.register_forward_pre_hook(self._check_labels, with_kwargs=True)
@@ -236,7 +247,11 @@ class MixingClassifier(ImageClassifier):
         """Before labels leave the host: on a GPU a wrong one would be an assertion without a name."""
         num_classes = self.head.num_classes
         data = args[0] if args else kwargs['data']
-        samples = [sample for sample in data.get('data_samples') or [] if 'gt_label' in sample]
+        training = args[1] if len(args) > 1 else kwargs.get('training', False)
+        everything = data.get('data_samples') or []
+        if training:
+            _check_single_labels(everything)
+        samples = [sample for sample in everything if 'gt_label' in sample]
         labels = [sample.gt_label for sample in samples]
         if not labels or any(label.device.type != 'cpu' or not label.numel() for label in labels):
             return
@@ -247,6 +262,41 @@ class MixingClassifier(ImageClassifier):
                 f'labels have to be between 0 and {num_classes - 1} for num_classes={num_classes} of the head, but '
                 f'{samples[wrong].get("img_path", "a sample")} has {labels[wrong].tolist()}'
             )
+
+
+def _check_single_labels(samples: list[DataSample]) -> None:
+    for sample in samples:
+        found = sample.get('gt_label')
+        if found is None and sample.get('gt_score') is None:
+            raise ValueError(
+                f'images need labels to be trained on, but {sample.get("img_path", "a sample")} has none: neither '
+                f'gt_label nor gt_score; set with_label=True in train_dataloader.dataset'
+            )
+        if found is not None and found.numel() != 1:
+            raise ValueError(
+                f'MixingClassifier needs one label an image, but {sample.get("img_path", "a sample")} has '
+                f'{found.tolist()}: shares and the consistency loss mean nothing for several labels'
+            )
+
+
+@contextmanager
+def _backbone_loaded_last(backbone: BaseModule) -> Iterator[None]:
+    """Has the weights that the backbone's ``init_cfg`` names loaded whole, or not at all, after all initialisation.
+
+    mmengine's own loading takes what fits and logs the rest: of a classifier's checkpoint nothing fits a stock backbone
+    without ``prefix``.
+    """
+    written = getattr(backbone, 'init_cfg', None)
+    if backbone.is_init or not is_pretrained(written):
+        yield
+        return
+    *others, pretrained = with_strict_loading(written)
+    backbone.init_cfg = others or None
+    try:
+        yield
+    finally:
+        backbone.init_cfg = written
+    load_backbone(backbone, pretrained['checkpoint'], pretrained['prefix'])
 
 
 def _without_batch_augments(data_preprocessor: dict | nn.Module | None) -> dict | nn.Module:
@@ -277,6 +327,12 @@ def _check_head(head: nn.Module | None, embed_dims: int, shared: bool) -> None:
             f'VisionTransformerClsHead, but got {name}'
         )
     classes = head.num_classes
+    of_loss = getattr(head.loss_module, 'num_classes', None)
+    if of_loss not in (None, classes):
+        raise ValueError(
+            f'num_classes of head is {classes}, but head.loss.num_classes is {of_loss}; both, and num_classes of '
+            f'data_preprocessor, have to be the number of classes'
+        )
     logits, targets = torch.zeros(2, classes), torch.full((2, classes), 1 / classes)
     try:
         # A copy, because some criteria count what they see.
