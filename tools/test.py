@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out',
         help='write the metrics to this .json, .yaml or .pkl file; a folder gets the label maps that a segmentor '
-        'predicts, as PNG',
+        'predicts, as PNG. If the images have no labels, a .pkl file gets the predictions of a classifier',
     )
     parser.add_argument(
         '--show-dir',
@@ -55,7 +55,8 @@ def test(cfg: Config, args: argparse.Namespace) -> None:
         options = {} if score_thr is None else dict(pred_score_thr=score_thr)
         runner.register_hook(SavePictures(args.show_dir, **options), priority='LOW')
     metrics = runner.test()
-    if args.out and not Path(args.out).is_dir() and is_main_process():
+    # Images without labels give none; their predictions are in the file by now.
+    if args.out and metrics and not Path(args.out).is_dir() and is_main_process():
         dump(as_plain(metrics), args.out)
 
 
@@ -76,9 +77,7 @@ def apply_out(cfg: Config, out: str) -> None:
     if path.suffix in FORMATS and not path.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
         return
-    evaluators = cfg.get('test_evaluator') or []
-    evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
-    writing = [evaluator for evaluator in evaluators if str(evaluator.get('type')).endswith('IoUMetric')]
+    writing = [evaluator for evaluator in list_evaluators(cfg) if str(evaluator.get('type')).endswith('IoUMetric')]
     if path.suffix or not writing:
         raise ValueError(
             f'--out has to be a file that ends in {", ".join(FORMATS)}, or, for segmentation, a folder for the '
@@ -87,6 +86,42 @@ def apply_out(cfg: Config, out: str) -> None:
     path.mkdir(parents=True, exist_ok=True)
     for evaluator in writing:
         evaluator.output_dir = str(path)
+
+
+def list_evaluators(cfg: Config) -> list[dict]:
+    evaluators = cfg.get('test_evaluator') or []
+    return evaluators if isinstance(evaluators, list) else [evaluators]
+
+
+def has_labels(cfg: Config) -> bool:
+    """Whether the test set has what its evaluators judge by, as far as its settings say."""
+    dataset = cfg.test_dataloader.dataset
+    if dataset.get('with_label') is False:
+        return False
+    if str(dataset.get('type')).endswith('ImageNet') and dataset.get('split') == 'test':
+        return False
+    # mmseg's folders.
+    prefix = dataset.get('data_prefix')
+    segments = any(str(evaluator.get('type')).endswith('IoUMetric') for evaluator in list_evaluators(cfg))
+    return not (segments and isinstance(prefix, dict) and 'seg_map_path' not in prefix)
+
+
+def apply_no_labels(cfg: Config, args: argparse.Namespace) -> None:
+    """Has the predictions written or drawn, since there is nothing to judge them by."""
+    out = Path(args.out) if args.out else None
+    if out and out.is_dir():
+        for evaluator in list_evaluators(cfg):
+            evaluator.format_only = True
+    elif out and out.suffix in ('.pkl', '.pickle'):
+        cfg.test_evaluator = dict(type='DumpResults', out_file_path=args.out)
+    elif args.show_dir and not out:
+        cfg.test_evaluator = []
+    else:
+        raise ValueError(
+            f'the test set, {cfg.test_dataloader.dataset.type}, has no labels, so there are no metrics: give --out a '
+            f'.pkl file, or a folder for label maps, to have the predictions written, or --show-dir alone; but got '
+            f'--out {args.out}'
+        )
 
 
 @record
@@ -106,6 +141,9 @@ def main() -> None:
         cfg.test_cfg = {**(cfg.get('test_cfg') or {}), 'fp16': True}
     if args.out:
         apply_out(cfg, args.out)
+    judging = [evaluator for evaluator in list_evaluators(cfg) if not evaluator.get('format_only')]
+    if judging and not has_labels(cfg):
+        apply_no_labels(cfg, args)
     complete_dataloaders(cfg)
     # Only what is tested is built.
     cfg.train_dataloader = cfg.train_cfg = cfg.optim_wrapper = cfg.param_scheduler = None

@@ -5,7 +5,8 @@ import smmix_mm.checkpoint  # noqa: F401
 
 from .dense_digit_scenes import digit_scenes_detection, digit_scenes_segmentation
 from .digit_scenes import DigitScenes
-from .transforms import LoadImage, LoadInstances, LoadLabelMap
+from .load_image import LoadImage
+from .transforms import LoadInstances, LoadLabelMap
 
 __all__ = [
     'DigitScenes',

@@ -1,9 +1,31 @@
-"""Tells before training starts whether the data is there."""
+"""Tells before training starts whether the data is there, and whether it is what the model is for."""
 
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from .class_lists import (
+    ClassList,
+    check_class_counts,
+    check_same_classes,
+    find_classes,
+    find_given_classes,
+    find_scope_and_name,
+    is_path,
+)
+from .coco_files import find_coco_fault, find_empty_part
+from .image_folders import (
+    check_class_folders,
+    check_given_classes,
+    check_same_folders,
+    find_class_folders,
+    find_image_folder,
+    has_class_folders,
+    list_class_folders,
+)
+from .label_maps import check_label_maps
 
 IMAGE_FOLDER = """{root}/
   {folder}/<class>/<image>"""
@@ -21,13 +43,16 @@ ADE20K = """{root}/
 SCOPES = ('', 'mmpretrain', 'mmdet', 'mmseg')
 # Above this size annotations are not parsed: it would take long, and they are read again right after.
 MAX_PARSED_BYTES = 10_000_000
+TRAINING = 'train_dataloader'
 
 
 def check_data_layout(cfg: Mapping, loaders: Iterable[str]) -> None:
-    """Checks the folders and annotation files of the datasets that a config reads from local disk.
+    """Checks the data that the datasets of a config read from local disk, and its classes against the model's.
 
     Image folders of mmpretrain, and the datasets of mmpretrain, mmdet and mmseg that have several folders
-    (``data_prefix=dict(...)``), are checked. An empty dataset is refused too: endless samplers hang on it.
+    (``data_prefix=dict(...)``), are checked. An empty dataset is refused too: endless samplers hang on it. So is what
+    would be trained on wrongly without a word: class folders that differ between the splits, COCO files of other
+    classes, images without label map, a head for another number of classes. Files that are left out are warned of.
 
     Args:
         cfg (Mapping): A config.
@@ -35,38 +60,61 @@ def check_data_layout(cfg: Mapping, loaders: Iterable[str]) -> None:
 
     Raises:
         FileNotFoundError: With the path that is missing, or the folder that is empty, and the layout that is expected.
-        ValueError: With the annotation file that is empty, truncated or without content, and the same layout.
+        ValueError: With the loader, the setting, file or folder that is wrong, what was found and what is needed.
     """
+    loaders = tuple(loaders)
+    found: list[tuple[Mapping, ClassList]] = []
     for loader in loaders:
         for dataset in _datasets((cfg.get(loader) or {}).get('dataset')):
-            kind = dataset['type']
-            # Python-style configs hold the class itself.
-            path = kind if isinstance(kind, str) else f'{kind.__module__}.{kind.__name__}'
-            scope, name = path.split('.')[0] if '.' in path else '', path.rpartition('.')[2]
+            scope, name = find_scope_and_name(dataset)
+            classes = None
             if name in ('ImageNet', 'CustomDataset'):
-                _check_image_folder(dataset, loader)
+                folder = _check_image_folder(dataset, loader)
+                if folder and scope in ('', 'mmpretrain'):
+                    classes = check_class_folders(folder, dataset, loader)
             elif scope in SCOPES and isinstance(dataset.get('data_prefix'), Mapping) and _is_local(dataset):
-                _check_folders(dataset, name, loader)
+                classes = _check_folders(dataset, name, loader, cfg)
+            if classes:
+                found.append((dataset, classes))
+    folders = [(dataset, classes) for dataset, classes in found if classes.package == 'mmpretrain']
+    training = _find_training_folders(cfg) if folders and TRAINING not in loaders else []
+    check_same_folders([*training, *(classes for _, classes in folders)])
+    check_same_classes([classes for _, classes in found if classes.package != 'mmpretrain'])
+    for dataset, classes in folders:
+        check_given_classes(classes, dataset)
+    for _, classes in found:
+        check_class_counts(cfg, classes)
 
 
-def _check_image_folder(dataset: Mapping, loader: str) -> None:
-    root = dataset.get('data_root', '')
-    prefix = dataset.get('data_prefix') or dataset.get('split') or ''
-    if '://' in root or not isinstance(prefix, str):
-        return
-    folder = Path(root, prefix)
-    # With an annotation file the pictures may lie in any depth below the folder.
-    listed = dataset.get('ann_file') or Path(root, 'meta', f'{dataset.get("split")}.txt').is_file()
-    if not folder.is_dir() or not (listed or any(path.is_dir() for path in folder.iterdir())):
+def _find_training_folders(cfg: Mapping) -> list[ClassList]:
+    """Those of the training loader, which is not checked by itself, if they are there."""
+    found = []
+    for dataset in _datasets((cfg.get(TRAINING) or {}).get('dataset')):
+        folder = find_image_folder(dataset) if has_class_folders(dataset) else None
+        if folder and folder.is_dir():
+            found.append(list_class_folders(folder, TRAINING))
+    return found
+
+
+def _check_image_folder(dataset: Mapping, loader: str) -> Path | None:
+    """The folder, if its sub-folders are the classes."""
+    folder = find_image_folder(dataset)
+    if folder is None:
+        return None
+    classes_needed = has_class_folders(dataset)
+    if not folder.is_dir() or (classes_needed and not find_class_folders(folder)):
         state = 'holds no class folders' if folder.is_dir() else 'does not exist'
-        raise FileNotFoundError(_describe(folder, state, loader, IMAGE_FOLDER.format(root=root, folder=prefix or '.')))
+        root = dataset.get('data_root') or ''
+        prefix = os.path.relpath(folder, root or '.')
+        raise FileNotFoundError(_describe(folder, state, loader, IMAGE_FOLDER.format(root=root, folder=prefix)))
+    return folder if classes_needed else None
 
 
-def _check_folders(dataset: Mapping, name: str, loader: str) -> None:
-    """A dataset of folders by their use, and mostly an annotation file."""
+def _check_folders(dataset: Mapping, name: str, loader: str, cfg: Mapping) -> ClassList | None:
+    """A dataset of folders by their use, and mostly an annotation file; gives its classes, if they are known."""
     root = Path(dataset.get('data_root') or '')
-    folders = {use: root / folder for use, folder in dataset['data_prefix'].items() if _is_path(folder)}
-    annotations = root / dataset['ann_file'] if dataset.get('ann_file') and _is_path(dataset['ann_file']) else None
+    folders = {use: root / folder for use, folder in dataset['data_prefix'].items() if is_path(folder)}
+    annotations = root / dataset['ann_file'] if dataset.get('ann_file') and is_path(dataset['ann_file']) else None
     # Other datasets have other defaults.
     defaults = ('.jpg', '.png') if name in ('BaseSegDataset', 'ADE20KDataset') else ('', '')
     suffixes = {
@@ -81,12 +129,18 @@ def _check_folders(dataset: Mapping, name: str, loader: str) -> None:
 
     if annotations and not annotations.exists():
         raise FileNotFoundError(_describe(annotations, 'does not exist', loader, layout))
+    package = _find_package(dataset, name)
+    classes = find_classes(dataset, loader, package) if package else None
     if annotations and annotations.is_file():
+        content = None
         fault = _find_fault(annotations)
         if name == 'CocoDataset' and not fault and annotations.stat().st_size < MAX_PARSED_BYTES:
-            fault = _find_coco_fault(annotations, dataset, loader.startswith('train'))
+            content, fault = _parse_coco(annotations, loader)
         if fault:
             raise ValueError(_describe(annotations, fault, loader, layout))
+        fault = content and find_coco_fault(content, classes, find_given_classes(dataset, loader) is not None, loader)
+        if fault:
+            raise ValueError(f'{annotations}, which {loader}.dataset reads, {fault}')
     for use, folder in folders.items():
         suffix = suffixes.get(use, '')
         if not folder.is_dir():
@@ -94,10 +148,30 @@ def _check_folders(dataset: Mapping, name: str, loader: str) -> None:
         if not _holds_files(folder, suffix):
             state = f'holds no {suffix} files' if suffix else 'holds no files'
             raise FileNotFoundError(_describe(folder, state, loader, layout))
+    if package == 'mmseg':
+        check_label_maps(dataset, folders, annotations, classes, loader, cfg)
+    if package is None or classes is None:
+        return None
+    return ClassList(package, loader, f'{loader}.dataset', classes)
 
 
-def _is_path(setting: object) -> bool:
-    return isinstance(setting, str) and '://' not in setting
+def _find_package(dataset: Mapping, name: str) -> str | None:
+    """Whose dataset of several folders it is, of those packages whose models have heads we know."""
+    scope = find_scope_and_name(dataset)[0]
+    if scope:
+        return scope if scope in ('mmdet', 'mmseg') else None
+    if 'seg_map_path' in dataset['data_prefix']:
+        return 'mmseg'
+    return 'mmdet' if name == 'CocoDataset' else None
+
+
+def _parse_coco(path: Path, loader: str) -> tuple[Any, str | None]:
+    """The content, and what it has not."""
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        return None, f'({path.stat().st_size} bytes) is truncated, or no JSON: {error}'
+    return content, find_empty_part(content, loader)
 
 
 def _holds_files(folder: str | Path, suffix: str) -> bool:
@@ -121,24 +195,6 @@ def _find_fault(path: Path) -> str | None:
         return f'is empty ({size} bytes)'
     if path.suffix == '.json' and (head[:1], tail[-1:]) not in ((b'{', b'}'), (b'[', b']')):
         return f'({size} bytes) is truncated, or no JSON: it begins with {head[:1]!r} and ends with {tail[-1:]!r}'
-    return None
-
-
-def _find_coco_fault(path: Path, dataset: Mapping, for_training: bool) -> str | None:
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        return f'({path.stat().st_size} bytes) is truncated, or no JSON: {error}'
-    # Files of unlabelled test images have no annotations.
-    needed = ['images', 'categories', *(['annotations'] if for_training else [])]
-    lacking = [key for key in needed if not (isinstance(content, dict) and content.get(key))]
-    if lacking:
-        return f'holds no {" and no ".join(lacking)}'
-    classes = (dataset.get('metainfo') or {}).get('classes')
-    if for_training and isinstance(classes, list | tuple):
-        names = {category['id']: category['name'] for category in content['categories']}
-        if not any(names.get(annotation['category_id']) in classes for annotation in content['annotations']):
-            return f'holds no objects of metainfo.classes, {tuple(classes)}, but of {tuple(names.values())}'
     return None
 
 

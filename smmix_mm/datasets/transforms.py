@@ -3,52 +3,23 @@
 from typing import Any
 
 import numpy as np
-from mmcv.transforms import BaseTransform, LoadImageFromFile
+from mmcv.transforms import BaseTransform
 from PIL import Image
 
 from smmix_mm.registry import TRANSFORMS
+
+from .load_image import UnreadableImageError
 
 # mmseg's, in label maps and losses alike.
 IGNORE_INDEX = 255
 
 
-class UnreadableImageError(OSError):
-    """A file of the dataset is missing, truncated or not an image; our train loops put another sample in its place."""
-
-
-@TRANSFORMS.register_module()
-class LoadImage(LoadImageFromFile):
-    """mmcv's ``LoadImageFromFile`` with errors that name the file.
-
-    It decodes with Pillow by default, as the recipes' own code did: OpenCV takes a truncated JPEG without a word and
-    fills the rest with grey.
-
-    Args:
-        imdecode_backend (str): As in ``LoadImageFromFile``. Defaults to ``'pillow'``.
-        **kwargs: As in ``LoadImageFromFile``.
-
-    Raises:
-        UnreadableImageError: An ``OSError``, from :meth:`transform`, if the file is missing, truncated or not an image.
-    """
-
-    def __init__(self, imdecode_backend: str = 'pillow', **kwargs: Any) -> None:
-        super().__init__(imdecode_backend=imdecode_backend, **kwargs)
-
-    def transform(self, results: dict) -> dict | None:
-        if 'img' in results and 'img_path' not in results:
-            # mmpretrain's inferencer has loaded it already.
-            return results
-        try:
-            return super().transform(results)
-        except Exception as error:
-            raise UnreadableImageError(f'image {results["img_path"]} cannot be read: {error}') from error
-
-
 @TRANSFORMS.register_module()
 class LoadInstances(BaseTransform):
-    """mmdet's ``LoadAnnotations`` for boxes and masks, which names the image of an object without a mask.
+    """mmdet's ``LoadAnnotations`` for boxes and masks, which names the image they do not fit or that lacks a mask.
 
-    Crowd regions need none, since nothing is trained on them.
+    It may stand before or after resizing: the size in the annotation file, where there is one, is compared with the
+    original size of the image. Crowd regions need no mask, since nothing is trained on them.
 
     Args:
         with_bbox (bool): Whether to load boxes. Defaults to True.
@@ -56,7 +27,8 @@ class LoadInstances(BaseTransform):
         **kwargs: As in mmdet's ``LoadAnnotations``.
 
     Raises:
-        ValueError: From :meth:`transform`, if an object has no mask.
+        ValueError: From :meth:`transform`, if an object has no mask, or if the image has another size than its
+            annotation says.
     """
 
     def __init__(self, with_bbox: bool = True, with_mask: bool = False, **kwargs: Any) -> None:
@@ -67,9 +39,30 @@ class LoadInstances(BaseTransform):
         self.load = LoadAnnotations(with_bbox=with_bbox, with_mask=with_mask, **kwargs)
 
     def transform(self, results: dict) -> dict | None:
+        self._check_size(results)
         if self.with_mask:
             results = {**results, 'instances': self._complete_masks(results)}
         return self.load(results)
+
+    def _check_size(self, results: dict) -> None:
+        """Boxes and masks are in pixels of the annotated image, and would lie in the wrong place of another."""
+        # Resizing leaves ori_shape alone. Images to be predicted have no annotation.
+        sides = results.get('height'), results.get('width')
+        found = results.get('ori_shape')
+        if found is None or None in sides or sides == tuple(found[:2]):
+            return
+        if sides == tuple(found[1::-1]):
+            hint = (
+                'The sides are swapped: EXIF orientation has turned the image, but it was annotated as its pixels are '
+                "stored. color_type='color_ignore_orientation' in LoadImage leaves it so"
+            )
+        else:
+            hint = 'It may have been resized after it was annotated, or be another image of that name'
+        raise ValueError(
+            f'image {results.get("img_path")} (id {results.get("img_id")}) has {found[0]} x {found[1]} pixels (height '
+            f'x width), but its annotation says {sides[0]} x {sides[1]}, and its boxes would lie in the wrong place. '
+            f'{hint}'
+        )
 
     def _complete_masks(self, results: dict) -> list[dict]:
         """The instances; mmdet ignores an empty polygon, but needs one."""

@@ -10,7 +10,7 @@ from mmengine.dist import get_dist_info
 from mmengine.structures import BaseDataElement
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, get_worker_info
 
-from smmix_mm.datasets.transforms import UnreadableImageError
+from smmix_mm.datasets.load_image import UnreadableImageError
 from smmix_mm.engine.interruption import shield_loader
 from smmix_mm.streams import sample_stream, seed_globals, seeded_globals
 

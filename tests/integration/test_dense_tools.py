@@ -188,6 +188,25 @@ def test_segmentor_is_tested_with_pictures(trained_segmentor, segmentor, tmp_pat
     check_pictures(tmp_path / 'pictures', segmentor['test_dataloader.dataset.data_root'] / 'images/validation')
 
 
+def test_images_without_label_maps_are_segmented(trained_segmentor, segmentor, tmp_path):
+    """By the config's own test pipeline, into a folder of label maps, as ADE20K's server takes them: from 1 on."""
+    settings = {
+        **segmentor,
+        'test_dataloader.dataset.data_prefix._delete_': True,
+        'test_dataloader.dataset.data_prefix.img_path': 'images/validation',
+    }
+    arguments = [SEM_FPN, trained_segmentor / 'iter_4.pth', '--work-dir', tmp_path / 'test']
+    run('test.py', *arguments, '--out', tmp_path / 'maps', *options(settings))
+    images = segmentor['test_dataloader.dataset.data_root'] / 'images/validation'
+    assert sorted(path.stem for path in (tmp_path / 'maps').iterdir()) == sorted(path.stem for path in images.iterdir())
+    for path in (tmp_path / 'maps').iterdir():
+        predicted = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert predicted.shape == cv2.imread(str(images / f'{path.stem}.jpg')).shape[:2]
+    done = run('test.py', *arguments, *options(settings), check=False)
+    assert done.returncode != 0
+    assert 'has no labels, so there are no metrics: give --out' in done.stderr
+
+
 def test_segmentor_resumes(trained_segmentor, segmentor, tmp_path):
     shutil.copytree(trained_segmentor, tmp_path / 'run')
     (tmp_path / 'run/last_checkpoint').write_text(str(tmp_path / 'run/iter_4.pth'))

@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config
+from mmengine.fileio import load
 from processes import run, scalars
 from unsafe_pickle import ShellOnLoad
 
@@ -144,6 +145,47 @@ def test_a_folder_gets_the_predictions_of_a_segmentor(tmp_path):
     tool['apply_out'](cfg, str(tmp_path / 'maps'))
     assert cfg.test_evaluator.output_dir == str(tmp_path / 'maps')
     assert (tmp_path / 'maps').is_dir()
+
+
+def test_images_without_labels_are_predicted(trained, tmp_path):
+    """ImageNet's test split through the tool: the predictions in a file, image by image."""
+    (tmp_path / 'test').mkdir()
+    for index, level in enumerate((10, 120, 230)):
+        cv2.imwrite(str(tmp_path / f'test/{index}.png'), np.full((40, 40, 3), level, dtype=np.uint8))
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f"_base_ = '{ROOT / DEMO}'\ntest_dataloader = dict(num_workers=0, dataset=dict(_delete_=True, "
+        f"type='mmpretrain.ImageNet', data_root='{tmp_path}', split='test', pipeline=_base_.test_pipeline))\n"
+    )
+    arguments = [config, trained / 'run/epoch_2.pth', '--work-dir', tmp_path / 'run']
+    run('test.py', *arguments, '--out', tmp_path / 'predictions.pkl')
+    predictions = load(tmp_path / 'predictions.pkl')
+    assert [Path(prediction['img_path']).name for prediction in predictions] == ['0.png', '1.png', '2.png']
+    assert all(prediction['pred_score'].shape == (10,) for prediction in predictions)
+    assert all('gt_label' not in prediction for prediction in predictions)
+    done = run('test.py', *arguments, '--out', tmp_path / 'scores.json', check=False)
+    assert done.returncode != 0
+    assert 'the test set, mmpretrain.ImageNet, has no labels, so there are no metrics' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ('dataset', 'evaluator', 'labelled'),
+    [
+        (dict(type='CustomDataset', with_label=False), 'Accuracy', False),
+        (dict(type='CustomDataset', data_prefix='test'), 'Accuracy', True),
+        (dict(type='mmpretrain.ImageNet', split='test'), 'Accuracy', False),
+        (dict(type='mmpretrain.ImageNet', split='val'), 'Accuracy', True),
+        # mmpretrain's may have its prefix in a dict, and labels in a list.
+        (dict(type='ImageNet', data_prefix=dict(img_path='val'), ann_file='meta/val.txt'), 'Accuracy', True),
+        (dict(type='mmseg.ADE20KDataset', data_prefix=dict(img_path='images')), 'mmseg.IoUMetric', False),
+        (dict(type='ADE20KDataset', data_prefix=dict(img_path='a', seg_map_path='b')), 'IoUMetric', True),
+        (dict(type='CocoDataset', data_prefix=dict(img='val2017/')), 'CocoMetric', True),
+    ],
+)
+def test_whether_there_are_labels(dataset, evaluator, labelled):
+    tool = runpy.run_path(str(ROOT / 'tools/test.py'))
+    cfg = Config(dict(test_dataloader=dict(dataset=dataset), test_evaluator=dict(type=evaluator)))
+    assert tool['has_labels'](cfg) == labelled
 
 
 def test_what_is_written_is_plain():

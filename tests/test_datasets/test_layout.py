@@ -18,7 +18,7 @@ def check(cfg):
 
 def config(root, **dataset):
     return dict(
-        train_dataloader=dict(dataset=dict(type='mmpretrain.ImageNet', data_root=str(root), split='train', **dataset))
+        train_dataloader=dict(dataset=dict(type='mmpretrain.ImageNet', data_root=str(root), split='train') | dataset)
     )
 
 
@@ -31,7 +31,9 @@ def test_layout(tmp_path):
         check(config(tmp_path))
     check(config(tmp_path, ann_file='list.txt'))
     (tmp_path / 'train' / 'n01440764').mkdir()
-    check(config(tmp_path))
+    (tmp_path / 'train' / 'n01440764' / '0.JPEG').touch()
+    # Not as ImageNet, which has 1000 classes.
+    check(config(tmp_path, type='mmpretrain.CustomDataset', data_prefix='train', split=None))
 
 
 def test_layout_looks_into_wrappers_and_leaves_other_datasets_alone(tmp_path):
@@ -150,7 +152,7 @@ def test_annotations_of_other_classes_are_named(tmp_path):
     for annotation in content['annotations']:
         annotation['category_id'] = 2
     path.write_text(json.dumps(content))
-    check(coco(root, metainfo=dict(classes=('bicycle', 'car'))))
+    check(coco(root, metainfo=dict(classes=('bicycle',))))
     with pytest.raises(
         ValueError, match=r"no objects of metainfo.classes, \('person',\), but of \('person', 'bicycle'\)"
     ):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -12,11 +13,15 @@ from dense_folders import write_ade20k, write_coco
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.fileio import load
 from mmengine.registry import init_default_scope
 from mmseg.datasets import ADE20KDataset, BaseSegDataset
+from mmseg.registry import DATASETS as MMSEG_DATASETS
+from mmseg.registry import METRICS as MMSEG_METRICS
 from PIL import Image
 
 from smmix_mm.datasets import LoadImage, LoadInstances, LoadLabelMap
+from smmix_mm.engine import build_runner
 from smmix_mm.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -165,6 +170,78 @@ def test_unreadable_picture_of_a_detector_is_named(coco, name):
     path.rename(path.with_suffix('.bak')) if name == 'missing' else path.write_bytes(path.read_bytes()[:600])
     with pytest.raises(OSError, match=f'image {path} cannot be read'):
         coco_dataset(coco)[1]
+
+
+def stored_turned(path: Path, orientation: int) -> None:
+    """Lets a picture look as before to whoever heeds EXIF, its pixels being stored turned."""
+    turn = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.open(path).transpose(turn).save(path, exif=exif)
+
+
+RESIZE = dict(type='mmdet.Resize', scale=(150, 122), keep_ratio=False)
+
+
+@pytest.mark.parametrize('after_resizing', [False, True])
+def test_picture_of_another_size_than_its_annotation_is_named(coco, after_resizing):
+    path = coco / 'train2017/000000000000.jpg'
+    Image.open(path).resize((60, 50)).save(path)
+    pipeline = [dict(type='smmix_mm.LoadImage'), dict(type='smmix_mm.LoadInstances')]
+    pipeline[1:1] = [RESIZE] * after_resizing
+    dataset = coco_dataset(coco, pipeline)
+    with pytest.raises(ValueError) as error:
+        dataset[0]
+    assert str(error.value).startswith(
+        f'image {path} (id 0) has 50 x 60 pixels (height x width), but its annotation says 61 x 75'
+    )
+    assert 'resized after it was annotated' in str(error.value)
+    assert 'color_ignore_orientation' not in str(error.value)
+    # The others fit, at whatever size they are trained on.
+    assert all(len(dataset[index]['gt_bboxes']) == (0 if index == 2 else 2) for index in (1, 2, 3))
+
+
+@pytest.mark.parametrize('after_resizing', [False, True])
+def test_picture_turned_by_exif_is_named(coco, after_resizing):
+    """It was annotated as its pixels are stored, by a tool that does not heed EXIF."""
+    path = coco / 'train2017/000000000000.jpg'
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(path).save(path, exif=exif)
+    pipeline = [dict(type='smmix_mm.LoadImage'), dict(type='smmix_mm.LoadInstances', with_mask=True)]
+    pipeline[1:1] = [RESIZE] * after_resizing
+    with pytest.raises(ValueError) as error:
+        coco_dataset(coco, pipeline)[0]
+    assert f'image {path} (id 0) has 75 x 61 pixels (height x width), but its annotation says 61 x 75' in str(
+        error.value
+    )
+    assert 'The sides are swapped: EXIF orientation has turned the image' in str(error.value)
+    # As the message says.
+    pipeline[0]['color_type'] = 'color_ignore_orientation'
+    data = coco_dataset(coco, pipeline)[0]
+    assert data['ori_shape'] == (61, 75)
+    # The rectangles are bright, all else is dark. Annotations that are loaded last have the original size.
+    bright = cv2.resize(data['img'], (75, 61)).mean(axis=2) > 80
+    for mask in data['gt_masks'].to_ndarray():
+        assert bright[mask.astype(bool)].mean() > 0.9
+
+
+@pytest.mark.parametrize('orientation', [3, 6])
+def test_picture_annotated_as_it_is_shown_is_loaded(coco, orientation):
+    before = coco_dataset(coco)[0]
+    stored_turned(coco / 'train2017/000000000000.jpg', orientation)
+    after = coco_dataset(coco)[0]
+    np.testing.assert_array_equal(before['gt_masks'].masks, after['gt_masks'].masks)
+    assert np.abs(before['img'].astype(int) - after['img']).mean() < 10
+
+
+def test_pictures_without_a_known_size_are_loaded():
+    load_instances = LoadInstances()
+    data = dict(img_path='picture.jpg', img=np.zeros((5, 6, 3)), img_shape=(5, 6), ori_shape=(5, 6), instances=[])
+    for known in (dict(), dict(height=None, width=None), dict(height=5, width=6)):
+        assert len(load_instances({**data, **known})['gt_bboxes']) == 0
+    # No picture was loaded, as where statistics of the boxes are made.
+    assert len(load_instances(dict(instances=[], img_shape=(5, 6), height=7, width=8))['gt_bboxes']) == 0
 
 
 # Label maps
@@ -320,6 +397,70 @@ def test_transforms_are_found_from_every_library():
         built = Compose([dict(type='smmix_mm.LoadInstances'), *label_map_pipeline()])
         assert [type(transform) for transform in built.transforms] == [LoadInstances, LoadImage, LoadLabelMap]
         assert 'num_classes=150' in repr(built)
+
+
+# Test sets without labels
+
+
+def test_segmentation_without_label_maps(ade, sem_fpn, tmp_path):
+    """The configs' own test pipeline takes a folder of pictures alone."""
+    cfg = Config.fromfile(CONFIGS / '_base_/datasets/ade20k_bs2_512x512.py')
+    cfg.test_pipeline[1].scale = (128, 64)
+    settings = {**cfg.test_dataloader.dataset, 'pipeline': cfg.test_pipeline, 'data_root': str(ade)}
+    init_default_scope('mmseg')
+    labelled = MMSEG_DATASETS.build(dict(settings))
+    assert labelled[0]['data_samples'].gt_sem_seg.shape == (61, 75)
+    shutil.rmtree(ade / 'annotations')
+    with pytest.raises(OSError, match=r'label map .*annotations/validation/ADE_val_00000000.png cannot be read'):
+        labelled[0]
+    bare = MMSEG_DATASETS.build(dict(settings, data_prefix=dict(img_path='images/validation')))
+    metric = MMSEG_METRICS.build(dict(cfg.test_evaluator, format_only=True, output_dir=str(tmp_path / 'predicted')))
+    metric.dataset_meta = bare.metainfo
+    for index in range(len(bare)):
+        batch = pseudo_collate([bare[index]])
+        assert 'gt_sem_seg' not in batch['data_samples'][0]
+        with torch.no_grad():
+            samples = sem_fpn.eval().test_step(batch)
+        metric.process(batch, [sample.to_dict() for sample in samples])
+    assert [Image.open(path).size for path in sorted((tmp_path / 'predicted').iterdir())] == [(75, 61), (90, 50)]
+
+
+@pytest.mark.parametrize('kind', ['CustomDataset', 'ImageNet'])
+def test_classification_without_labels(tmp_path, kind, monkeypatch):
+    """mmengine's DumpResults takes the place of the metrics, which need labels."""
+    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
+    init_default_scope('mmpretrain')
+    pictures = [np.full((40, 40, 3), level, dtype=np.uint8) for level in (10, 120, 230)]
+    (tmp_path / 'test').mkdir()
+    for index, picture in enumerate(pictures):
+        cv2.imwrite(str(tmp_path / f'test/{index}.png'), picture)
+    chosen = dict(data_prefix='test', with_label=False) if kind == 'CustomDataset' else dict(split='test')
+    cfg = Config.fromfile(CONFIGS / 'smmix/pvt-mini_smmix_1xb32-8e_digit-scenes.py')
+    cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
+    cfg.test_dataloader.dataset = dict(
+        type=f'mmpretrain.{kind}', data_root=str(tmp_path), pipeline=cfg.test_dataloader.dataset.pipeline, **chosen
+    )
+    cfg.merge_from_dict(
+        {
+            'test_evaluator._delete_': True,
+            'test_evaluator.type': 'DumpResults',
+            'test_evaluator.out_file_path': str(tmp_path / 'predictions.pkl'),
+            'work_dir': str(tmp_path / 'work'),
+            'log_level': 'ERROR',
+        }
+    )
+    for name in ('train', 'val'):
+        cfg[f'{name}_dataloader'] = cfg[f'{name}_cfg'] = None
+    cfg.val_evaluator = cfg.optim_wrapper = cfg.param_scheduler = None
+    runner = build_runner(cfg)
+    assert runner.test() == {}
+    predictions = load(tmp_path / 'predictions.pkl')
+    assert [Path(prediction['img_path']).name for prediction in predictions] == ['0.png', '1.png', '2.png']
+    for prediction in predictions:
+        assert 'gt_label' not in prediction
+        assert prediction['pred_score'].shape == (10,)
+        assert prediction['pred_score'].sum().item() == pytest.approx(1)
+        assert prediction['pred_label'].item() == prediction['pred_score'].argmax()
 
 
 # Models

@@ -12,7 +12,7 @@ from mmpretrain.structures import DataSample
 from resumable import train_pipeline, write_images
 from torch.utils.data import BatchSampler, Dataset
 
-from smmix_mm.datasets.transforms import UnreadableImageError
+from smmix_mm.datasets.load_image import UnreadableImageError
 from smmix_mm.engine.samples import MAX_REPLACEMENTS, KeyedBatches, ResumableLoader, SampleKey, SeededDataset
 
 IMAGES = 20

@@ -25,13 +25,9 @@ val_pipeline = [
     dict(type='mmseg.PackSegInputs'),
 ]
 
-# The stock loaders, which mmseg's inferencer looks for by their names.
-test_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    *val_pipeline[1:3],
-    dict(type='LoadAnnotations'),
-    val_pipeline[4],
-]
+# By the names which mmseg's inferencer looks for and puts in their place; _scope_ makes all of them smmix_mm.LoadImage.
+# Label maps are loaded where there are any.
+test_pipeline = [dict(type='LoadImageFromFile', _scope_='smmix_mm'), *val_pipeline[1:]]
 
 train_dataloader = dict(
     batch_size=2,

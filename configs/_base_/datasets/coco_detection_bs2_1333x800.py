@@ -18,8 +18,8 @@ val_pipeline = [
     dict(type='mmdet.PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
 
-# The stock loader, which mmdet's inferencer looks for by its name.
-test_pipeline = [dict(type='LoadImageFromFile', imdecode_backend='pillow'), *val_pipeline[1:]]
+# By the name which mmdet's inferencer looks for and replaces; _scope_ makes it smmix_mm.LoadImage before and after.
+test_pipeline = [dict(type='LoadImageFromFile', _scope_='smmix_mm'), *val_pipeline[1:]]
 
 train_dataloader = dict(
     batch_size=2,

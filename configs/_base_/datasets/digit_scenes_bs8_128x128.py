@@ -7,7 +7,7 @@ data_root = 'data/digit_scenes_dense'
 train_pipeline = _base_.train_pipeline
 val_pipeline = _base_.val_pipeline
 test_pipeline = _base_.test_pipeline
-train_pipeline[1]['num_classes'] = val_pipeline[3]['num_classes'] = 11
+train_pipeline[1]['num_classes'] = val_pipeline[3]['num_classes'] = test_pipeline[3]['num_classes'] = 11
 train_pipeline[2].update(scale=(160, 128), ratio_range=(0.8, 1.25))
 train_pipeline[3].update(crop_size=(128, 128))
 # Digits must not be flipped.

@@ -4,13 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import mmcv
+import numpy as np
+from mmcv.transforms import LoadImageFromFile
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from mmengine.visualization import Visualizer
 from torch import Tensor
+
+from smmix_mm.datasets.load_image import LoadImage
 
 # Smaller pictures have no room for the classes and scores that are written on them.
 MIN_SIDE_WITH_TEXT = 384
@@ -20,7 +23,8 @@ class SavePictures(Hook):
     """Saves one picture per image of what was predicted, by the visualizer of the model's library.
 
     The libraries' own hooks differ in where they save and under which names, mmpretrain's swaps red and blue. Small
-    pictures are saved a whole number of times as large.
+    pictures are saved a whole number of times as large. The images are read as :class:`~smmix_mm.datasets.LoadImage`
+    reads them, with the settings of the test pipeline, so that what is drawn is what the model has seen.
 
     Args:
         folder (Path): Where the pictures go, under the names of the images.
@@ -34,6 +38,10 @@ class SavePictures(Hook):
         self.folder = folder
         self.options = options
         self.taken = set()
+        self.load: LoadImage | None = None
+
+    def before_test(self, runner: Runner) -> None:
+        self.load = find_loader(runner.test_dataloader.dataset)
 
     def after_test_iter(
         self,
@@ -47,7 +55,8 @@ class SavePictures(Hook):
             path = sample.get('img_path')
             if path is None:
                 raise ValueError(f'--show-dir needs img_path in the data samples, which hold {sample.all_keys()}')
-            image = mmcv.imread(path, channel_order='rgb')
+            # As the visualizers need it, RGB.
+            image = np.ascontiguousarray(self.load(dict(img_path=str(path)))['img'][..., ::-1])
             factor = -(-MIN_SIDE_WITH_TEXT // min(image.shape[:2]))
             image = image.repeat(factor, axis=0).repeat(factor, axis=1)
             out_file = str(self.folder / self._name(Path(path)))
@@ -70,6 +79,29 @@ class SavePictures(Hook):
             name = f'{path.stem}_{number}{path.suffix}'
         self.taken.add(name)
         return name
+
+
+def find_loader(dataset: Any) -> LoadImage:
+    """What reads an image as the dataset does, but always in colours and whole numbers, as pictures are drawn.
+
+    Args:
+        dataset (Any): Its ``pipeline``, or that of the dataset it wraps, has transforms or none.
+    """
+    while not hasattr(dataset, 'pipeline') and hasattr(dataset, 'dataset'):
+        dataset = dataset.dataset
+    transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+    used = next((transform for transform in transforms if isinstance(transform, LoadImageFromFile)), None)
+    if used is None:
+        return LoadImage()
+    # OpenCV and Pillow do not turn what they are to leave unchanged.
+    unturned = used.color_type == 'unchanged' or used.color_type.endswith('_ignore_orientation')
+    return LoadImage(
+        color_type='color_ignore_orientation' if unturned else 'color',
+        # The others do not decode to three channels of 8 bits.
+        imdecode_backend=used.imdecode_backend if used.imdecode_backend in ('cv2', 'turbojpeg') else 'pillow',
+        file_client_args=used.file_client_args,
+        backend_args=used.backend_args,
+    )
 
 
 def enlarge_sample(sample: BaseDataElement, factor: int) -> BaseDataElement:

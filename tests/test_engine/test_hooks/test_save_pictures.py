@@ -1,15 +1,20 @@
 """Pictures of predictions: their names, and small ones enlarged with all that is drawn on them."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from mmdet.datasets import BaseDetDataset
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
+from mmengine.dataset import RepeatDataset
+from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData, PixelData
 from mmseg.structures import SegDataSample
+from PIL import Image
 
 from smmix_mm.engine import SavePictures
 from smmix_mm.engine.hooks.save_pictures import enlarge_sample
@@ -19,6 +24,61 @@ def test_pictures_of_one_name_do_not_replace_each_other(tmp_path):
     hook = SavePictures(tmp_path)
     names = [hook._name(Path(path)) for path in ('aachen/0.png', 'bonn/0.png', 'bonn/1.png', 'cologne/0.png')]
     assert names == ['0.png', '0_2.png', '1.png', '0_3.png']
+
+
+class Recorder:
+    """A visualizer that keeps what it is to draw on."""
+
+    def visualize_cls(self, image, sample, out_file):
+        self.image = image
+
+
+def drawn(folder, path, dataset) -> np.ndarray:
+    """What predictions for a picture are drawn on."""
+    runner = SimpleNamespace(test_dataloader=SimpleNamespace(dataset=dataset), visualizer=Recorder())
+    hook = SavePictures(folder)
+    hook.before_test(runner)
+    hook.after_test_iter(runner, 0, outputs=[DetDataSample(metainfo=dict(img_path=str(path)))])
+    return runner.visualizer.image
+
+
+def dataset_of(*pipeline):
+    init_default_scope('mmdet')
+    return BaseDetDataset(pipeline=pipeline, metainfo=dict(classes=('thing',)), lazy_init=True)
+
+
+@pytest.mark.parametrize('settings', [
+    dict(type='smmix_mm.LoadImage'),
+    dict(type='smmix_mm.LoadImage', imdecode_backend='cv2', to_float32=True),
+    dict(type='LoadImageFromFile', _scope_='smmix_mm'),
+    dict(type='smmix_mm.LoadImage', color_type='grayscale'),
+    dict(type='LoadImageFromFile'),
+    None,
+])  # fmt: skip
+def test_pictures_are_drawn_as_they_are_read(tmp_path, settings):
+    values = np.random.default_rng(0).integers(0, 65536, (400, 500), dtype=np.uint16)
+    colours = np.random.default_rng(0).integers(0, 256, (400, 500, 3), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / '16.png')
+    Image.fromarray(colours).save(tmp_path / 'rgb.png')
+    dataset = dataset_of(*[settings] * (settings is not None))
+    for name, expected in (('16.png', np.stack([values >> 8] * 3, axis=-1)), ('rgb.png', colours)):
+        image = drawn(tmp_path, tmp_path / name, dataset)
+        assert image.dtype == np.uint8
+        np.testing.assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize(('color_type', 'turned'), [
+    ('color', True), ('color_ignore_orientation', False), ('grayscale_ignore_orientation', False), ('unchanged', False)
+])  # fmt: skip
+@pytest.mark.parametrize('wrap', [lambda dataset: dataset, lambda dataset: RepeatDataset(dataset, 1, lazy_init=True)])
+def test_pictures_are_turned_as_they_are_read(tmp_path, color_type, turned, wrap):
+    pixels = np.random.default_rng(0).integers(0, 256, (400, 500, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / 'picture.png', exif=exif)
+    dataset = wrap(dataset_of(dict(type='smmix_mm.LoadImage', color_type=color_type)))
+    expected = np.rot90(pixels, -1) if turned else pixels
+    np.testing.assert_array_equal(drawn(tmp_path, tmp_path / 'picture.png', dataset), expected)
 
 
 @pytest.mark.parametrize('factor', [2, 3])

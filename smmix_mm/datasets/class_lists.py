@@ -1,0 +1,188 @@
+"""Lists of classes: what a dataset numbers its labels by, and what the model and other loaders make of it."""
+
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Where a config says how many classes there are, by the package whose datasets they are for.
+SETTINGS = {
+    'mmpretrain': ('model.head', 'model.head.loss', 'model.data_preprocessor', 'data_preprocessor'),
+    'mmdet': ('model.roi_head.bbox_head', 'model.roi_head.mask_head', 'model.bbox_head', 'model.mask_head'),
+    'mmseg': ('model.decode_head', 'model.auxiliary_head'),
+}
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """The classes of one dataset.
+
+    Args:
+        package (str): Whose dataset it is, such as ``'mmdet'``.
+        loader (str): The dataloader that reads it.
+        source (str): What they are the classes of: the dataset, or a folder that it reads.
+        names (tuple[str, ...]): Their names, in the order of the labels.
+    """
+
+    package: str
+    loader: str
+    source: str
+    names: tuple[str, ...]
+
+
+def find_scope_and_name(dataset: Mapping) -> tuple[str, str]:
+    """The package that a dataset's type is of, empty if it is not named, and the type's own name."""
+    kind = dataset['type']
+    # Python-style configs hold the class itself.
+    path = kind if isinstance(kind, str) else f'{kind.__module__}.{kind.__name__}'
+    return path.split('.')[0] if '.' in path else '', path.rpartition('.')[2]
+
+
+def is_path(setting: object) -> bool:
+    """Whether a setting is a path on local disk."""
+    return isinstance(setting, str) and '://' not in setting
+
+
+def find_class(dataset: Mapping, package: str) -> type | None:
+    """The class of a dataset of ``package``; None if the package is not installed or has none of that name."""
+    kind = dataset['type']
+    if not isinstance(kind, str):
+        return kind if isinstance(kind, type) else None
+    try:
+        found = getattr(importlib.import_module(f'{package}.datasets'), kind.rpartition('.')[2], None)
+    except ImportError:
+        # Building the dataset says so.
+        return None
+    return found if isinstance(found, type) else None
+
+
+def find_given_classes(dataset: Mapping, loader: str) -> tuple[str, ...] | None:
+    """The classes that a config names.
+
+    Args:
+        dataset (Mapping): Settings of a dataset.
+        loader (str): The dataloader that reads it.
+
+    Raises:
+        ValueError: If they are neither a list nor a file, as ``('cat')`` without a comma.
+    """
+    for setting, holder in (('metainfo.classes', dataset.get('metainfo') or {}), ('classes', dataset)):
+        classes = holder.get('classes')
+        if classes is None:
+            continue
+        if not isinstance(classes, str):
+            return tuple(classes)
+        if not is_path(classes):
+            return None
+        path = Path(classes).expanduser()
+        if not path.is_file():
+            raise ValueError(
+                f'{loader}.dataset.{setting} is {classes!r}, which is no file; it has to be a list of names, or a file '
+                f'with one name in each line. A single class is written ({classes!r},), with a comma'
+            )
+        return tuple(path.read_text().splitlines())
+    return None
+
+
+def find_classes(dataset: Mapping, loader: str, package: str) -> tuple[str, ...] | None:
+    """The classes that a config names, or those of the dataset's type; None if there are none."""
+    given = find_given_classes(dataset, loader)
+    if given is None:
+        given = getattr(find_class(dataset, package), 'METAINFO', {}).get('classes')
+    return None if given is None else tuple(given)
+
+
+def check_same_classes(found: Iterable[ClassList]) -> None:
+    """Refuses loaders whose metainfo names different classes, or the same ones in another order.
+
+    Args:
+        found (Iterable[ClassList]): Classes of the datasets of all loaders.
+
+    Raises:
+        ValueError: With the settings and what differs.
+    """
+    first: dict[str, ClassList] = {}
+    for classes in found:
+        other = first.setdefault(classes.package, classes)
+        if classes.names == other.names:
+            continue
+        lacking, extra = differ(classes.names, other.names)
+        if lacking or extra:
+            fault = f'lacks {lacking} and has {extra} in addition'
+        else:
+            fault = f'has the order {classes.names}, not {other.names}'
+        raise ValueError(
+            f'the classes of {classes.source} differ from those of {other.source}: the former {fault}. Labels are '
+            'positions in these lists: set the same metainfo=dict(classes=(...)) in both'
+        )
+
+
+def differ(names: Iterable[str], others: Iterable[str]) -> tuple[list[str], list[str]]:
+    """What ``names`` lacks of ``others``, and what it has in addition."""
+    names, others = list(names), list(others)
+    return [name for name in others if name not in names], [name for name in names if name not in others]
+
+
+def check_class_counts(cfg: Mapping, classes: ClassList) -> None:
+    """Refuses a model, or a ``LoadLabelMap``, for another number of classes than the dataset has.
+
+    Args:
+        cfg (Mapping): A config.
+        classes (ClassList): Classes of one of its datasets.
+
+    Raises:
+        ValueError: With every setting that does not fit, its value and the number of classes.
+    """
+    count = len(classes.names)
+    # A preprocessor without one takes the number from the config's own.
+    found = [pair for path in SETTINGS[classes.package] for pair in _read_counts(cfg, path)]
+    if classes.package == 'mmseg':
+        found += find_label_map_counts(cfg, classes.loader)
+    wrong = [f'{setting} is {value}' for setting, value in found if value != count]
+    if wrong:
+        raise ValueError(
+            f'{", ".join(wrong)}; but {classes.source} has {count} classes: '
+            f'{shorten(classes.names)}. Set {"it" if len(wrong) == 1 else "them"} to {count}, or correct the classes'
+        )
+
+
+def find_label_map_counts(cfg: Mapping, loader: str) -> list[tuple[str, int]]:
+    """``num_classes`` of every ``LoadLabelMap`` in the pipelines of a loader, with the setting's name."""
+    dataset = (cfg.get(loader) or {}).get('dataset')
+    return [
+        (f'{path}.num_classes', transform['num_classes'])
+        for path, transform in find_transforms(dataset, f'{loader}.dataset', ('LoadLabelMap',))
+        if isinstance(transform.get('num_classes'), int)
+    ]
+
+
+def find_transforms(settings: Any, path: str, names: tuple[str, ...]) -> Iterator[tuple[str, Mapping]]:
+    """Every part of a dataset's settings, however deep, that is of one of these types, with the setting's name."""
+    if isinstance(settings, Mapping):
+        kind = settings.get('type', '')
+        if (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[2] in names:
+            yield path, settings
+        items = settings.items()
+    else:
+        items = enumerate(settings) if isinstance(settings, list | tuple) else ()
+    for key, value in items:
+        yield from find_transforms(value, f'{path}.{key}', names)
+
+
+def shorten(names: Iterable[str], most: int = 10) -> str:
+    """A listing of the first few."""
+    names = [str(name) for name in names]
+    return ', '.join(names[:most]) + (f', ... ({len(names)} in all)' if len(names) > most else '')
+
+
+def _read_counts(cfg: Mapping, path: str) -> Iterator[tuple[str, int]]:
+    first, *steps = path.split('.')
+    # mmengine's Config is no Mapping, but its parts are.
+    settings: Any = cfg.get(first)
+    for step in steps:
+        settings = settings.get(step) if isinstance(settings, Mapping) else None
+    several = isinstance(settings, list | tuple)
+    for index, part in enumerate(settings if several else [settings]):
+        if isinstance(part, Mapping) and isinstance(part.get('num_classes'), int):
+            yield f'{path}{f"[{index}]" if several else ""}.num_classes', part['num_classes']
