@@ -100,7 +100,7 @@ def own_device_time(event: Any) -> float:
 
 
 @contextmanager
-def untraced_autocast(device_type: str, enabled: bool = True) -> Iterator[None]:
+def uncached_autocast(device_type: str, enabled: bool = True) -> Iterator[None]:
     """Goes on under the training's autocast, or not, without touching its cache of cast weights.
 
     On torch 2.1 a pass without gradients fills that cache with weights cut off from the graph; the training forward

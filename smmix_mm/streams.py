@@ -5,6 +5,7 @@ so that no rank pays for an extra forward while the others wait. *local*, from (
 A resumed run therefore draws what the uninterrupted one would have drawn.
 """
 
+import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,10 +26,12 @@ class Streams:
     Attributes:
         shared: Generator in the same state on every rank.
         local: Generator of this rank.
+        progress: How much of the run was over before the step, from 0 to 1; 0 outside of a run.
     """
 
     shared: np.random.Generator
     local: np.random.Generator
+    progress: float = 0.0
 
 
 class StepClock:
@@ -57,7 +60,13 @@ class StepClock:
         return self._seed, iteration, self._repeats
 
 
-def step_streams(seed: int, iteration: int, repeats: int = 0, rank: int = 0) -> Streams:
+def run_progress() -> float:
+    """How much of the run is over, from 0 to 1: mmengine's iterations of all that are planned; 0 outside of a run."""
+    hub = MessageHub.get_current_instance()
+    return min(hub.get_info('iter', 0) / (hub.get_info('max_iters') or math.inf), 1.0)
+
+
+def step_streams(seed: int, iteration: int, repeats: int = 0, rank: int = 0, progress: float = 0.0) -> Streams:
     """The two streams of a step.
 
     Args:
@@ -65,9 +74,10 @@ def step_streams(seed: int, iteration: int, repeats: int = 0, rank: int = 0) -> 
         iteration (int): Micro-step of the run, at least 0.
         repeats (int): Number of earlier calls in the same iteration. Defaults to 0.
         rank (int): Rank of the process. Defaults to 0.
+        progress (float): How much of the run is over. Defaults to 0.
     """
     key = [seed, iteration, repeats]
-    return Streams(shared=np.random.default_rng([*key, 0]), local=np.random.default_rng([*key, 1, rank]))
+    return Streams(np.random.default_rng([*key, 0]), np.random.default_rng([*key, 1, rank]), progress)
 
 
 def sample_stream(seed: int, epoch: int, index: int, position: int | None = None) -> np.random.Generator:

@@ -14,8 +14,6 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from smmix_mm.adapters import (
-    CaiTAdapter,
-    PVTAdapter,
     SwinTransformerAdapter,
     Tap,
     VisionTransformerAdapter,
@@ -24,6 +22,7 @@ from smmix_mm.adapters import (
 )
 from smmix_mm.compat import make_traceable
 from smmix_mm.models import PVT, CaiT
+from smmix_mm.models.backbones import CaiTAdapter, PVTAdapter
 from smmix_mm.registry import MODELS
 
 # Settings, the size the backbone is built for, the size it gets.

@@ -95,7 +95,9 @@ def test_architecture_example_runs(pvt_arch, name):
     assert features.attention.shape == features.class_attention.shape == (3, *features.grid)
     assert not features.attention.equal(features.class_attention)
     assert (features.attention > 0).all()
-    mixed = model.mixing.methods[0](images, torch.eye(4)[:3], model.motivate, model.mixing.draw()[1])
+    method, streams = model.mixing.draw()
+    targets = torch.eye(4)[:3]
+    mixed = method(images, targets, model.answer(method.questions, images, targets), streams)
     assert mixed.images.shape == images.shape
     assert mixed.targets.sum(dim=1).tolist() == pytest.approx([1, 1, 1])
 

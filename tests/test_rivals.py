@@ -14,8 +14,7 @@ from mmpretrain.registry import TRANSFORMS
 from mmpretrain.structures import DataSample
 
 from smmix_mm import functional
-from smmix_mm.mixing import AttentiveMix, FMix, PuzzleMix, ResizeMix, SaliencyMix, Streams, TokenMix, TransMix
-from smmix_mm.models import MixBlock
+from smmix_mm.mixing import AttentiveMix, FMix, MixBlock, PuzzleMix, ResizeMix, SaliencyMix, Streams, TokenMix, TransMix
 from smmix_mm.registry import MODELS
 from smmix_mm.structures import Features, Motivation
 
@@ -107,7 +106,7 @@ def test_tokenmix():
         draws = case.draws if case.kind == 'block' else [case.draws.astype(int)]
         told = Motivation(grid=(14, 14), class_map=tensor(case.maps))
         images = torch.rand(len(targets), 3, 224, 224)
-        mixed = method(images, targets, lambda *_, told=told, **__: told, Draws(*whole_places(draws)).streams)
+        mixed = method(images, targets, (told,), Draws(*whole_places(draws)).streams)
         mask = functional.pixel_mask(tensor(case.mask), (224, 224))
         assert torch.equal(mixed.images, torch.where(mask, images.flip(0), images))
         torch.testing.assert_close(smoothed(mixed.targets, classes, smoothing), tensor(case.soft), rtol=0, atol=1e-6)
@@ -158,7 +157,7 @@ def test_attentivemix():
         order = np.array([3, 0, 1, 2])
         draws = Draws(*([case.share_drawn] if drawn else []), order)
         images = torch.rand(4, 3, 224, 224)
-        mixed = method(images, torch.eye(4), lambda *_, told=told, **__: told, draws.streams)
+        mixed = method(images, torch.eye(4), (told,), draws.streams)
         mask = functional.pixel_mask(tensor(case.mask[order]), (224, 224)).unsqueeze(1)
         assert torch.equal(mixed.images, torch.where(mask, images[order], images))
         assert mixed.targets[0, 3].item() == pytest.approx(case.share)
@@ -211,9 +210,9 @@ def test_puzzlemix():
         method.prepare(
             SimpleNamespace(data_preprocessor=SimpleNamespace(std=torch.as_tensor(std), _enable_normalize=True))
         )
-        told, targets = Motivation(grid=(1, 1), gradient=gradient), torch.eye(len(images))
+        told, targets = Motivation(grid=(1, 1), input_gradient=gradient), torch.eye(len(images))
         draws = Draws(case.pairs, case.share, case.power)
-        mixed = method(images, targets, lambda *_, told=told, **__: told, draws.streams)
+        mixed = method(images, targets, (told,), draws.streams)
         expected = tensor(case.mixed).repeat_interleave(up, 2).repeat_interleave(up, 3)
         assert torch.equal(mixed.images, expected)
         source = np.arange(len(images)), case.pairs

@@ -1,15 +1,11 @@
-"""One adapter per backbone family: the only places that know a family."""
+"""One adapter per stock backbone family: the only places that know one. Those of our own stand beside them."""
 
 from .base import Adapter, Tap, build_adapter, opened, read_scores
-from .cait import CaiTAdapter
-from .pvt import PVTAdapter
 from .swin import SwinTransformerAdapter
 from .vit import VisionTransformerAdapter
 
 __all__ = [
     'Adapter',
-    'CaiTAdapter',
-    'PVTAdapter',
     'SwinTransformerAdapter',
     'Tap',
     'VisionTransformerAdapter',

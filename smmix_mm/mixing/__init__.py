@@ -1,9 +1,9 @@
-"""One file per method: it draws, calls :mod:`smmix_mm.functional`, returns a ``MixedBatch``."""
+"""One file, or folder, per method: it draws, calls :mod:`smmix_mm.functional`, returns a ``MixedBatch``."""
 
 from smmix_mm.streams import Streams, step_streams
 
 from .attentive_mix import AttentiveMix
-from .auto_mix import AutoMix
+from .auto_mix import AutoMix, MixBlock
 from .base import MixingMethod
 from .f_mix import FMix
 from .puzzle_mix import PuzzleMix
@@ -19,6 +19,7 @@ __all__ = [
     'AttentiveMix',
     'AutoMix',
     'FMix',
+    'MixBlock',
     'MixingMethod',
     'PuzzleMix',
     'RandomMixing',

@@ -6,9 +6,9 @@ from torch import Tensor
 from smmix_mm import functional
 from smmix_mm.registry import BATCH_AUGMENTS
 from smmix_mm.streams import Streams, random_pairs
-from smmix_mm.structures import MixedBatch
+from smmix_mm.structures import MixedBatch, Question
 
-from .base import MixingMethod, Motivate
+from .base import Answers, MixingMethod
 from .checks import POSITIVE, check_choice, check_grid, check_number, check_whole_number
 
 
@@ -41,8 +41,6 @@ class AttentiveMix(MixingMethod):
         ValueError: If a setting is outside its range.
     """
 
-    needs_teacher = True
-
     def __init__(
         self,
         cells: int | None = None,
@@ -55,17 +53,20 @@ class AttentiveMix(MixingMethod):
         self.alpha = check_number('AttentiveMix', 'alpha', alpha, *POSITIVE)
         self.cell_size = check_whole_number('AttentiveMix', 'cell_size', cell_size, least=1)
         self.by = check_choice('AttentiveMix', 'by', by, ('attention', 'activation'))
-        self.asks_teacher = (by,)
+        self.questions = (Question(**{self.by: True}, by='teacher', own_grid=True),)
 
-    def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
+    def forward(self, images: Tensor, targets: Tensor, answers: Answers, streams: Streams) -> MixedBatch:
         grid = self.grid((images.shape[-2], images.shape[-1]))
         count = self.draw_count(grid, streams.local)
         pairs = random_pairs(streams.local, len(images), images.device)
-        strongest = functional.strongest_cells(self._scores(images, grid, motivate), count)
+        (answer,) = answers
+        scores = functional.resample_scores(getattr(answer, self.by), grid)
+        strongest = functional.strongest_cells(scores, count)
         share = count / (grid[0] * grid[1])
         return MixedBatch(
             images=functional.mix_masked(images, images[pairs], strongest[pairs]),
             targets=functional.mix_pairs(targets, share, pairs),
+            share=share,
         )
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -94,13 +95,6 @@ class AttentiveMix(MixingMethod):
             return self.cells
         total = grid[0] * grid[1]
         return min(max(int(stream.beta(self.alpha, self.alpha) * total), 1), total - 1)
-
-    def _scores(self, images: Tensor, grid: tuple[int, int], motivate: Motivate) -> Tensor:
-        by_attention = self.by == 'attention'
-        told = motivate(
-            images, attention=by_attention, logits=False, activation=not by_attention, by='teacher', own_grid=True
-        )
-        return functional.resample_scores(told.attention if by_attention else told.activation, grid)
 
     def extra_repr(self) -> str:
         return f'cells={self.cells}, alpha={self.alpha}, cell_size={self.cell_size}, by={self.by!r}'

@@ -8,7 +8,7 @@ from smmix_mm.registry import BATCH_AUGMENTS
 from smmix_mm.streams import Streams, random_pairs, to_device
 from smmix_mm.structures import MixedBatch
 
-from .base import MixingMethod, Motivate
+from .base import Answers, MixingMethod
 from .checks import NOT_NEGATIVE, POSITIVE, check_number
 
 
@@ -43,7 +43,7 @@ class FMix(MixingMethod):
         self.alpha = check_number('FMix', 'alpha', alpha, *POSITIVE)
         self.decay = check_number('FMix', 'decay', decay, *NOT_NEGATIVE)
 
-    def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
+    def forward(self, images: Tensor, targets: Tensor, answers: Answers, streams: Streams) -> MixedBatch:
         pairs = random_pairs(streams.local, len(images), images.device)
         height, width = images.shape[-2:]
         count = int(streams.local.beta(self.alpha, self.alpha) * (height * width))
@@ -54,6 +54,7 @@ class FMix(MixingMethod):
         return MixedBatch(
             images=functional.mix_masked(images, images[pairs], mask),
             targets=functional.mix_pairs(targets, share, pairs),
+            share=share,
         )
 
     def extra_repr(self) -> str:

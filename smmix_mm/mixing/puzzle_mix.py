@@ -11,9 +11,9 @@ from torch import Tensor
 from smmix_mm import functional
 from smmix_mm.registry import BATCH_AUGMENTS
 from smmix_mm.streams import Streams, random_pairs, to_device
-from smmix_mm.structures import MixedBatch
+from smmix_mm.structures import MixedBatch, Question
 
-from .base import MixingMethod, Motivate, TrainedModel
+from .base import Answers, MixingMethod, TrainedModel
 from .checks import NOT_NEGATIVE, POSITIVE, check_number, check_whole_number
 
 # Factor on the loss whose gradient is taken, so that half precision does not round it to zero on the way.
@@ -21,6 +21,16 @@ LOSS_SCALE = 1024.0
 
 # The graph cuts count in whole numbers; their largest cost becomes this one.
 MAX_COST = 1_000_000
+
+
+def classification_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """What is salient raises it: the cross entropy of the unmixed images, summed, times a constant.
+
+    Args:
+        logits (Tensor): ``(B, classes)``.
+        targets (Tensor): Labels ``(B, classes)``.
+    """
+    return -LOSS_SCALE * (targets * logits.float().log_softmax(dim=1)).sum()
 
 
 @BATCH_AUGMENTS.register_module()
@@ -68,6 +78,8 @@ class PuzzleMix(MixingMethod):
             the MIT licence, the graph cuts inside it under terms of their own: see there before commercial use.
     """
 
+    questions = (Question(input_gradient=classification_loss, by='model', own_grid=True),)
+
     def __init__(
         self,
         alpha: float = 1.0,
@@ -101,13 +113,14 @@ class PuzzleMix(MixingMethod):
         std = getattr(preprocessor, 'std', None) if getattr(preprocessor, '_enable_normalize', False) else None
         self.colour_scale = torch.as_tensor(1.0 if std is None else std.detach()).float().view(-1, 1, 1) / 255
 
-    def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
+    def forward(self, images: Tensor, targets: Tensor, answers: Answers, streams: Streams) -> MixedBatch:
         self._check_size(images.shape[-2], images.shape[-1])
         pairs = random_pairs(streams.local, len(images), images.device)
         share = float(streams.local.beta(self.alpha, self.alpha))
         blocks = 2 ** int(streams.local.integers(self.block_powers[0], self.block_powers[1] + 1))
 
-        saliency = functional.block_saliency(self.find_gradients(images, targets, motivate), blocks)
+        (answer,) = answers
+        saliency = functional.block_saliency(answer.input_gradient, blocks)
         colours = functional.block_colours(images, blocks) * self.colour_scale[..., None, None]
         energy = functional.puzzle_energy(saliency, colours, pairs, share, self.num_labels, **self.weights)
         # From here to the end of the cuts the device has nothing to do.
@@ -122,25 +135,8 @@ class PuzzleMix(MixingMethod):
         return MixedBatch(
             images=functional.mix_masked(images, sources, mask),
             targets=functional.mix_pairs(targets, share, pairs),
+            share=share,
         )
-
-    def find_gradients(self, images: Tensor, targets: Tensor, motivate: Motivate) -> Tensor:
-        """Gradient, at unmixed images, of the classification loss; nothing else gets one.
-
-        Args:
-            images (Tensor): ``(B, C, H, W)``.
-            targets (Tensor): Labels ``(B, classes)``.
-            motivate (Motivate): Asks the model under training.
-
-        Returns:
-            Tensor: ``(B, C, H, W)``, times a constant.
-        """
-
-        def loss(logits: Tensor) -> Tensor:
-            return -LOSS_SCALE * (targets * logits.float().log_softmax(dim=1)).sum()
-
-        asked = dict(attention=False, logits=False, gradient_of=loss)
-        return motivate(images, **asked, by='model', own_grid=True).gradient
 
     def _transport(self, images: Tensor, saliency: Tensor, visible: np.ndarray) -> Tensor:
         # Here, since nothing else in the plugin needs scipy.

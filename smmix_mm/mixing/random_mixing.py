@@ -1,12 +1,13 @@
 """The draw of one method for a step."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from mmengine.dist import get_rank
 from torch import Tensor, nn
 
 from smmix_mm.registry import BATCH_AUGMENTS
-from smmix_mm.streams import StepClock, Streams, step_streams
+from smmix_mm.streams import StepClock, Streams, run_progress, step_streams
 
 from .base import MixingMethod
 from .stock import StockMixing, Unmixed
@@ -47,9 +48,9 @@ class RandomMixing(nn.Module):
     def draw(self) -> tuple[MixingMethod, Streams]:
         """The method of this step, and the randomness that is left for it to use. Advances to the next step."""
         rank = get_rank()
-        streams = step_streams(*self._clock.tick(), rank=rank)
+        streams = step_streams(*self._clock.tick(), rank=rank, progress=run_progress())
         if not self.same_on_all_ranks:
-            streams = Streams(shared=streams.local, local=streams.local)
+            streams = replace(streams, shared=streams.local)
         return self.methods[streams.shared.choice(len(self.probs), p=self.probs)], streams
 
 

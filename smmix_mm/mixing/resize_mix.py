@@ -12,7 +12,7 @@ from smmix_mm.registry import BATCH_AUGMENTS
 from smmix_mm.streams import Streams, random_pairs
 from smmix_mm.structures import MixedBatch
 
-from .base import MixingMethod, Motivate
+from .base import Answers, MixingMethod
 from .checks import check_choice
 
 
@@ -45,13 +45,15 @@ class ResizeMix(MixingMethod):
         self.side_ratio = _check_side_ratio(side_ratio)
         self.interpolation = check_choice('ResizeMix', 'interpolation', interpolation, ('nearest', 'bilinear'))
 
-    def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
+    def forward(self, images: Tensor, targets: Tensor, answers: Answers, streams: Streams) -> MixedBatch:
         size = tuple(images.shape[-2:])
         pairs = random_pairs(streams.local, len(images), images.device)
         box = self.draw_box(size, streams.local)
+        share = functional.box_share(box, size)
         return MixedBatch(
             images=functional.paste_resized_(images, box, pairs, self.interpolation),
-            targets=functional.mix_pairs(targets, functional.box_share(box, size), pairs),
+            targets=functional.mix_pairs(targets, share, pairs),
+            share=share,
         )
 
     def draw_box(self, size: tuple[int, int], stream: np.random.Generator) -> Box:

@@ -10,7 +10,7 @@ from smmix_mm.registry import BATCH_AUGMENTS
 from smmix_mm.streams import Streams, random_pairs, to_device
 from smmix_mm.structures import MixedBatch
 
-from .base import MixingMethod, Motivate
+from .base import Answers, MixingMethod
 from .checks import POSITIVE, check_choice, check_number
 
 
@@ -56,7 +56,7 @@ class SaliencyMix(MixingMethod):
                 f"replaces every other OpenCV package of the environment. saliency='spectral_residual' needs nothing"
             )
 
-    def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
+    def forward(self, images: Tensor, targets: Tensor, answers: Answers, streams: Streams) -> MixedBatch:
         pairs = random_pairs(streams.local, len(images), images.device)
         wanted = streams.local.beta(self.alpha, self.alpha)
         size = tuple(images.shape[-2:])
@@ -66,6 +66,7 @@ class SaliencyMix(MixingMethod):
         return MixedBatch(
             images=functional.mix_masked(images, images[pairs], mask),
             targets=functional.mix_pairs(targets, share, pairs),
+            share=share,
         )
 
     def find_peaks(self, images: Tensor) -> Tensor:

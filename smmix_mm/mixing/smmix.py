@@ -9,13 +9,14 @@ from torch import Tensor
 
 from smmix_mm import functional
 from smmix_mm.functional import Region
-from smmix_mm.models.losses.smmix_loss import SMMixLoss
+from smmix_mm.losses.smmix_loss import SMMixLoss
 from smmix_mm.registry import BATCH_AUGMENTS, MODELS
 from smmix_mm.streams import Streams
-from smmix_mm.structures import Criterion, Features, MixedBatch, Motivation, RegionClassifier
+from smmix_mm.structures import Criterion, Features, MixedBatch, Motivation, Question, RegionClassifier
 
-from .base import MixingMethod, Motivate
+from .base import Answers, MixingMethod
 from .checks import check_choice, check_number
+from .labels import label_by_attention, label_by_content
 
 
 @BATCH_AUGMENTS.register_module()
@@ -50,7 +51,8 @@ class SMMix(MixingMethod):
             model otherwise. Defaults to None.
         motivation_scale (float): Resolution of the motivation pass as a part of the images', in (0, 1]; 0.5 costs a
             quarter of it. Sides are rounded to the stride of the model that is asked, halves down, and its attention is
-            brought back to the full grid. Beyond the paper. Defaults to 1.
+            brought back to the full grid. A teacher that is asked for class maps too is asked for all at that
+            resolution. Beyond the paper. Defaults to 1.
         motivation_autocast (bool): Whether the motivation pass runs under the training's autocast. False runs it in
             full precision, as the authors' code does. Defaults to True.
         label_reconstruction (str, optional): Shares of the mixed label that follow the content instead of the area (the
@@ -97,49 +99,39 @@ class SMMix(MixingMethod):
         check_choice('SMMix', 'region_head', region_head, ('separate', 'shared'))
         self.region_head = region_head if self.loss.fine_weight else None
         self.reads_class_attention = label_reconstruction == 'transmix'
-        self._asked = dict(attention=placement == 'max_min', logits=self.loss.con_weight > 0)
-        asked = [name for name, wanted in self._asked.items() if wanted and motivated_by != 'model']
-        self.asks_teacher = (*asked, *(['class_map'] if label_reconstruction == 'tokenmix' else []))
-        self.needs_teacher = label_reconstruction == 'tokenmix' or (motivated_by == 'teacher' and bool(asked))
-        # One pass of the teacher tells all.
-        self._asks_at_once = motivated_by == 'teacher' and label_reconstruction == 'tokenmix' and motivation_scale == 1
-
-    def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
-        motivation = motivate(
-            images,
-            **self._asked,
-            class_map_of=targets if self._asks_at_once else None,
-            by=self.motivated_by,
-            scale=self.motivation_scale,
-            autocast=self.motivation_autocast,
+        self.questions = (
+            Question(
+                attention=placement == 'max_min',
+                logits=self.loss.con_weight > 0,
+                by=self.motivated_by,
+                scale=self.motivation_scale,
+                autocast=self.motivation_autocast,
+            ),
+            *([Question(class_map=True, by='teacher')] if label_reconstruction == 'tokenmix' else []),
         )
-        region, grid = self.draw_region(motivation.grid, streams.shared), motivation.grid
+
+    def forward(self, images: Tensor, targets: Tensor, answers: Answers, streams: Streams) -> MixedBatch:
+        motivation, grid = answers[0], answers[0].grid
+        region = self.draw_region(grid, streams.shared)
         cut, pasted = self._place(images, motivation, region, streams)
-        share = functional.region_share(region, grid)
-        mixed = MixedBatch(
+        share, pasted_mask = functional.region_share(region, grid), functional.window_mask(pasted, region, grid)
+        if self.label_reconstruction == 'tokenmix':
+            cut_mask = functional.window_mask(cut, region, grid)
+            labels = label_by_content(targets, answers[1].class_map, cut_mask, pasted_mask)
+        else:
+            labels = functional.mix_pairs(targets, share)
+        return MixedBatch(
             images=functional.paste_windows(images, cut, pasted, region, grid),
-            targets=functional.mix_pairs(targets, share),
-            source_mask=functional.window_mask(pasted, region, grid),
+            targets=labels,
+            share=share,
+            source_mask=pasted_mask,
             source_targets=targets.flip(0),
             target_targets=targets,
             expected=self._expected(motivation, share),
         )
-        if self.label_reconstruction == 'tokenmix':
-            if not self._asks_at_once:
-                motivation = motivate(images, attention=False, logits=False, class_map_of=targets, by='teacher')
-            content = functional.content_map(motivation.class_map, grid)
-            mixed.targets = _by_content(content, mixed, functional.window_mask(cut, region, grid))
-        return mixed
 
     def relabel(self, features: Features, mixed: MixedBatch) -> Tensor:
-        if self.label_reconstruction != 'transmix':
-            return mixed.targets
-        mask = mixed.source_mask
-        # All masks of a batch have the same size.
-        area_share = mask[0].float().mean()
-        return functional.attended_labels(
-            mixed.source_targets, mixed.target_targets, features.class_attention, mask, area_share
-        )
+        return label_by_attention(features, mixed) if self.reads_class_attention else mixed.targets
 
     def losses(
         self,
@@ -220,22 +212,6 @@ class SMMix(MixingMethod):
             f'motivation_scale={self.motivation_scale}, motivation_autocast={self.motivation_autocast}, '
             f'label_reconstruction={self.label_reconstruction!r}'
         )
-
-
-def _by_content(content: Tensor, mixed: MixedBatch, cut: Tensor) -> Tensor:
-    """Labels by what the mixed images keep of each content: the source's inside its cut, the target's beside the paste.
-
-    Args:
-        content (Tensor): Of the unmixed images, ``(B, h, w)``, see :func:`smmix_mm.functional.content_map`.
-        mixed (MixedBatch): With the mask ``(B, h, w)`` of what was pasted, and the labels of both sides.
-        cut (Tensor): ``(B, h, w)`` bool, where in its source what was pasted comes from.
-
-    Returns:
-        Tensor: ``(B, classes)``; its rows need not sum to 1.
-    """
-    source_share = functional.attention_share(content.flip(0), cut).unsqueeze(1)
-    target_share = 1 - functional.attention_share(content, mixed.source_mask).unsqueeze(1)
-    return source_share * mixed.source_targets + target_share * mixed.target_targets
 
 
 def _check_side_ratio(side_ratio: float | Sequence[float]) -> tuple[float, float]:

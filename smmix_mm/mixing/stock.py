@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from smmix_mm.streams import Streams, seeded_globals, to_device
 from smmix_mm.structures import MixedBatch
 
-from .base import MixingMethod, Motivate
+from .base import Answers, MixingMethod
 
 
 class StockMixing(MixingMethod):
@@ -26,7 +26,7 @@ class StockMixing(MixingMethod):
         super().__init__()
         self.augment = augment
 
-    def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
+    def forward(self, images: Tensor, targets: Tensor, answers: Answers, streams: Streams) -> MixedBatch:
         with seeded_globals(streams.local), _PermutationsOnDevice(images.device):
             return MixedBatch(*self.augment(images, targets))
 
@@ -37,8 +37,8 @@ class StockMixing(MixingMethod):
 class Unmixed(MixingMethod):
     """Leaves the batch as it is: the steps that the probabilities leave over."""
 
-    def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
-        return MixedBatch(images, targets)
+    def forward(self, images: Tensor, targets: Tensor, answers: Answers, streams: Streams) -> MixedBatch:
+        return MixedBatch(images, targets, share=0.0)
 
 
 class _PermutationsOnDevice(TorchFunctionMode):

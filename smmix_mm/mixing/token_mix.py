@@ -8,10 +8,11 @@ from torch import Tensor
 from smmix_mm import functional
 from smmix_mm.registry import BATCH_AUGMENTS
 from smmix_mm.streams import Streams, to_device
-from smmix_mm.structures import MixedBatch
+from smmix_mm.structures import MixedBatch, Question
 
-from .base import MixingMethod, Motivate, TrainedModel
+from .base import Answers, MixingMethod, TrainedModel
 from .checks import check_choice, check_grid, check_number, check_whole_number
+from .labels import label_by_content
 
 # Tries to place one block before the mask is left as it is.
 TRIES = 10
@@ -55,8 +56,7 @@ class TokenMix(MixingMethod):
             ``mode='original'``.
     """
 
-    asks_teacher = ('class_map',)
-    needs_teacher = True
+    questions = (Question(class_map=True, by='teacher', own_grid=True),)
 
     def __init__(
         self,
@@ -85,14 +85,16 @@ class TokenMix(MixingMethod):
                 f"mode of {type(loss).__name__} has to be 'original' for the labels of TokenMix, but got {mode!r}"
             )
 
-    def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
+    def forward(self, images: Tensor, targets: Tensor, answers: Answers, streams: Streams) -> MixedBatch:
         grid = self.grid((images.shape[-2], images.shape[-1]))
-        mask = to_device(self.draw_mask(grid, streams.local), images.device)
-        told = motivate(images, attention=False, logits=False, class_map_of=targets, by='teacher', own_grid=True)
-        content = functional.content_map(told.class_map, grid)
+        mask = self.draw_mask(grid, streams.local)
+        share = float(mask.mean())
+        mask = to_device(mask, images.device)
+        (answer,) = answers
         return MixedBatch(
             images=functional.mix_masked(images, images.flip(0), mask),
-            targets=self._labels(targets, functional.attention_share(content, mask)),
+            targets=label_by_content(targets, answer.class_map, mask, mask, self.smoothing),
+            share=share,
         )
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -153,13 +155,6 @@ class TokenMix(MixingMethod):
                 block[:] = True
                 return added
         return 0
-
-    def _labels(self, targets: Tensor, inside: Tensor) -> Tensor:
-        """Labels from the part of each image's own content that lies inside the mask, ``(B,)``."""
-        source, target = inside.flip(0).unsqueeze(1), 1 - inside.unsqueeze(1)
-        smoothing = self.smoothing
-        labels = (source - smoothing / 2) * targets.flip(0) + (target - smoothing / 2) * targets
-        return labels / (1 - smoothing)
 
     def extra_repr(self) -> str:
         return (

@@ -9,8 +9,9 @@ from smmix_mm.registry import BATCH_AUGMENTS
 from smmix_mm.streams import Streams
 from smmix_mm.structures import Features, MixedBatch
 
-from .base import MixingMethod, Motivate
+from .base import Answers, MixingMethod
 from .checks import POSITIVE, check_number
+from .labels import label_by_attention
 
 
 @BATCH_AUGMENTS.register_module()
@@ -39,22 +40,21 @@ class TransMix(MixingMethod):
         super().__init__()
         self.alpha = check_number('TransMix', 'alpha', alpha, *POSITIVE)
 
-    def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
+    def forward(self, images: Tensor, targets: Tensor, answers: Answers, streams: Streams) -> MixedBatch:
         size = tuple(images.shape[-2:])
         box = self.draw_box(size, streams.local)
+        share = functional.box_share(box, size)
         return MixedBatch(
             images=functional.paste_box_(images, box),
-            targets=functional.mix_pairs(targets, functional.box_share(box, size)),
+            targets=functional.mix_pairs(targets, share),
+            share=share,
             source_box=box,
             source_targets=targets.flip(0),
             target_targets=targets,
         )
 
     def relabel(self, features: Features, mixed: MixedBatch) -> Tensor:
-        attention, size = features.class_attention, tuple(mixed.images.shape[-2:])
-        mask = functional.box_mask(mixed.source_box, size, tuple(attention.shape[-2:]), attention.device)
-        area_share = functional.box_share(mixed.source_box, size)
-        return functional.attended_labels(mixed.source_targets, mixed.target_targets, attention, mask, area_share)
+        return label_by_attention(features, mixed)
 
     def draw_box(self, size: tuple[int, int], stream: np.random.Generator) -> Box:
         """Draws the box of a step.

@@ -4,15 +4,10 @@ import smmix_mm.checkpoint  # noqa: F401
 from .backbones import PVT, CaiT
 from .classifiers import MixingClassifier
 from .initialization import init_transformer
-from .losses import ClassWeightedCrossEntropy, SMMixLoss
-from .mix_block import MixBlock
 
 __all__ = [
     'PVT',
     'CaiT',
-    'ClassWeightedCrossEntropy',
-    'MixBlock',
     'MixingClassifier',
-    'SMMixLoss',
     'init_transformer',
 ]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from smmix_mm.mixing import SMMix, step_streams
 from smmix_mm.models import MixingClassifier
+from smmix_mm.structures import Question
 
 
 def draw_mixed_batch(
@@ -37,14 +38,12 @@ def draw_mixed_batch(
             'would be that of images which it was not trained on. Build the model by smmix_mm.engine.build_model(cfg)'
         )
     targets = F.one_hot(torch.arange(len(images)), len(images)).float()
+    answer = model.motivate(Question(attention=True), images)
     mixed = {
-        name: SMMix(placement=placement, loss=dict(con_weight=0.0))(
-            images, targets, model.motivate, step_streams(seed, 0)
-        )
+        name: SMMix(placement=placement, loss=dict(con_weight=0.0))(images, targets, (answer,), step_streams(seed, 0))
         for name, placement in (('SMMix', 'max_min'), ('CutMix', 'cutmix'))
     }
-    share = mixed['SMMix'].source_mask[0].float().mean().item()
-    attention = model.motivate(images, logits=False).attention
+    share, attention = mixed['SMMix'].share, answer.attention
     columns = {
         'target': _to_pictures(model, images),
         "target's attention": _to_heat(model, images, attention),

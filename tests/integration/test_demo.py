@@ -58,8 +58,8 @@ def test_the_drawn_attention_lies_on_the_digits(monkeypatch):
     monkeypatch.chdir(ROOT)
     motivate = MixingClassifier.motivate
 
-    def watch(model, images, *args, **kwargs):
-        told = motivate(model, images, *args, **kwargs)
+    def watch(model, question, images):
+        told = motivate(model, question, images)
         asked.append((images, told.attention))
         return told
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from smmix_mm.mixing import AttentiveMix, step_streams
 from smmix_mm.registry import BATCH_AUGMENTS
 from smmix_mm.streams import random_pairs
-from smmix_mm.structures import Motivation
+from smmix_mm.structures import Motivation, Question
 
 CLASSES = 5
 LABELS = [0, 3, 1, 4, 2]
@@ -17,19 +17,9 @@ LABELS = [0, 3, 1, 4, 2]
 many = settings(max_examples=50, deadline=None, derandomize=True)
 
 
-class SpyMotivate:
-    """A teacher made by hand, which remembers what it was asked for."""
-
-    def __init__(self, scores):
-        self.scores, self.calls = scores, []
-
-    def __call__(self, images, attention=True, logits=True, *, activation=False, **asked):
-        self.calls.append(dict(attention=attention, logits=logits, activation=activation, **asked))
-        return Motivation(
-            grid=tuple(self.scores.shape[1:]),
-            attention=self.scores if attention else None,
-            activation=self.scores if activation else None,
-        )
+def answered(scores):
+    """What a teacher told, made by hand."""
+    return (Motivation(grid=tuple(scores.shape[1:]), attention=scores, activation=scores),)
 
 
 def one_hot(batch):
@@ -62,7 +52,7 @@ def test_a_step_equals_loops(by, batch, size, side, cells):
     images, targets = torch.randn(batch, 3, *size), one_hot(batch)
     for step in range(10):
         scores = torch.randint(0, 4, (batch, *grid)).float()
-        mixed = method(images.clone(), targets, SpyMotivate(scores), step_streams(0, step))
+        mixed = method(images.clone(), targets, answered(scores), step_streams(0, step))
         count, pairs = drawn_in(method, step, batch, grid)
         expected, labels = reference_mixing.attentive_mix(images, targets, pairs, scores, count, side)
         assert torch.equal(mixed.images, expected)
@@ -75,7 +65,7 @@ def test_laws_of_a_step(step, batch, cells):
     """Each pixel stays in place and comes from one of the two images; both are there; labels count the cells."""
     method = AttentiveMix(cells=cells, cell_size=2)
     images, targets = torch.randn(batch, 2, 8, 8), one_hot(batch)
-    mixed = method(images, targets, SpyMotivate(torch.rand(batch, 4, 4)), step_streams(0, step))
+    mixed = method(images, targets, answered(torch.rand(batch, 4, 4)), step_streams(0, step))
     count, pairs = drawn_in(method, step, batch)
     sources = images[pairs]
     from_target = (mixed.images == images).all(1)
@@ -97,7 +87,7 @@ def test_the_brightest_cells_are_pasted_where_they_were():
     scores = torch.tensor([[[0.9, 0.1], [0.2, 0.3]], [[0.1, 0.2], [0.3, 0.9]]])
     method = AttentiveMix(cells=1, cell_size=2)
     step = next(step for step in range(100) if drawn_in(method, step, 2, (2, 2))[1] == [1, 0])
-    mixed = method(images, torch.eye(2), SpyMotivate(scores), step_streams(0, step))
+    mixed = method(images, torch.eye(2), answered(scores), step_streams(0, step))
     assert mixed.images[0, 0].tolist() == [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 2, 2], [1, 1, 2, 2]]
     assert mixed.images[1, 0].tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [2, 2, 2, 2], [2, 2, 2, 2]]
     torch.testing.assert_close(mixed.targets, torch.tensor([[0.75, 0.25], [0.25, 0.75]]))
@@ -105,20 +95,14 @@ def test_the_brightest_cells_are_pasted_where_they_were():
 
 @pytest.mark.parametrize('by', ['attention', 'activation'])
 def test_the_teacher_is_asked_for_one_thing(by):
-    method, motivate = AttentiveMix(cell_size=4, by=by), SpyMotivate(torch.rand(3, 4, 4))
-    method(torch.randn(3, 3, 8, 8), one_hot(3), motivate, step_streams(0, 0))
-    assert motivate.calls == [
-        dict(attention=by == 'attention', logits=False, activation=by == 'activation', by='teacher', own_grid=True)
-    ]
-    assert method.asks_teacher == (by,)
-    assert method.needs_teacher
+    assert AttentiveMix(by=by).questions == (Question(**{by: True}, by='teacher', own_grid=True),)
 
 
 @pytest.mark.parametrize('grid', [(2, 2), (8, 8), (3, 5)])
 def test_scores_of_another_grid_are_resampled(grid):
     method = AttentiveMix(cells=4, cell_size=2)
     images, scores = torch.randn(3, 3, 8, 8), torch.rand(3, *grid)
-    mixed = method(images.clone(), one_hot(3), SpyMotivate(scores), step_streams(0, 0))
+    mixed = method(images.clone(), one_hot(3), answered(scores), step_streams(0, 0))
     expected, _ = reference_mixing.attentive_mix(images, one_hot(3), drawn_in(method, 0, 3)[1], scores, 4, 2)
     assert torch.equal(mixed.images, expected)
 
@@ -142,11 +126,11 @@ def test_the_share_is_drawn_from_beta():
 
 
 def test_the_streams_decide_and_the_local_one_alone():
-    images, motivate = torch.randn(5, 3, 8, 8), SpyMotivate(torch.rand(5, 4, 4))
+    images, answers = torch.randn(5, 3, 8, 8), answered(torch.rand(5, 4, 4))
     method = AttentiveMix(cell_size=2)
 
     def run(step):
-        return method(images, one_hot(5), motivate, step_streams(0, step))
+        return method(images, one_hot(5), answers, step_streams(0, step))
 
     first, again, later = run(0), run(0), run(1)
     assert torch.equal(first.images, again.images)
@@ -155,15 +139,15 @@ def test_the_streams_decide_and_the_local_one_alone():
 
     streams = step_streams(0, 0)
     before = streams.shared.bit_generator.state
-    method(images, one_hot(5), motivate, streams)
+    method(images, one_hot(5), answers, streams)
     assert streams.shared.bit_generator.state == before
 
 
 def test_nothing_is_read_back_from_the_device():
     """Tensors without values mix all the same."""
     images, targets = torch.empty(3, 3, 8, 8, device='meta'), torch.empty(3, CLASSES, device='meta')
-    motivate = SpyMotivate(torch.empty(3, 2, 2, device='meta'))
-    mixed = AttentiveMix(cell_size=2)(images, targets, motivate, step_streams(0, 0))
+    answers = answered(torch.empty(3, 2, 2, device='meta'))
+    mixed = AttentiveMix(cell_size=2)(images, targets, answers, step_streams(0, 0))
     assert (mixed.images.shape, mixed.targets.shape) == (images.shape, targets.shape)
     assert mixed.images.is_meta
 
@@ -206,7 +190,7 @@ def test_images_that_do_not_fit_are_refused(size, setting, message):
 def test_all_cells_but_one_are_the_most():
     method, scores = AttentiveMix(cells=3, cell_size=4), torch.rand(2, 2, 2)
     images = torch.randn(2, 3, 8, 8)
-    mixed = method(images.clone(), one_hot(2), SpyMotivate(scores), step_streams(0, 0))
+    mixed = method(images.clone(), one_hot(2), answered(scores), step_streams(0, 0))
     pairs = drawn_in(method, 0, 2, (2, 2))[1]
     expected, labels = reference_mixing.attentive_mix(images, one_hot(2), pairs, scores, 3, 4)
     assert torch.equal(mixed.images, expected)

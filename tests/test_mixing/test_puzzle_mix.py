@@ -13,37 +13,37 @@ from marks import needs_cpu_float16
 
 from smmix_mm import functional
 from smmix_mm.mixing import PuzzleMix, Streams, step_streams
-from smmix_mm.mixing.puzzle_mix import cut_graphs
+from smmix_mm.mixing.puzzle_mix import classification_loss, cut_graphs
 from smmix_mm.registry import BATCH_AUGMENTS
-from smmix_mm.structures import Motivation
+from smmix_mm.structures import Motivation, Question
 
 PUZZLEMIX = dict(type='smmix_mm.PuzzleMix')
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
 
 
-class LinearMotivate:
-    """A linear classifier of pixels, whose gradient is known; remembers what it was asked for."""
+class LinearModel:
+    """A linear classifier of pixels, whose gradient is known; answers PuzzleMix's question."""
 
     def __init__(self, pixels, classes=4, seed=0):
         generator = torch.Generator().manual_seed(seed)
-        self.weight = torch.randn(pixels, classes, generator=generator).requires_grad_()
-        self.calls = []
+        self.weight = torch.randn(pixels, classes, generator=generator)
 
-    def __call__(self, images, *, gradient_of, **asked):
-        self.calls.append(asked)
-        return told_by(lambda pixels: pixels.flatten(1) @ self.weight, images, gradient_of)
+    def answer(self, images, targets):
+        return told_by(lambda pixels: pixels.flatten(1) @ self.weight, images, targets)
 
     def gradients(self, images, targets):
-        probs = (images.flatten(1) @ self.weight.detach()).softmax(dim=1)
-        return ((probs - targets) @ self.weight.detach().T).view(images.shape)
+        probs = (images.flatten(1) @ self.weight).softmax(dim=1)
+        return ((probs - targets) @ self.weight.T).view(images.shape)
 
 
 @torch.enable_grad()
-def told_by(classify, images, gradient_of):
+def told_by(classify, images, targets):
     """The answer of a classifier that gives logits of images."""
+    (question,) = PuzzleMix.questions
     images = images.detach().requires_grad_()
-    return Motivation(grid=(1, 1), gradient=torch.autograd.grad(gradient_of(classify(images)), images)[0])
+    loss = question.input_gradient(classify(images), targets)
+    return (Motivation(grid=(1, 1), input_gradient=torch.autograd.grad(loss, images)[0]),)
 
 
 def one_hot(batch, classes=4):
@@ -130,12 +130,12 @@ def test_the_energy_that_the_cuts_report_is_that_of_their_labels(blocks):
 def test_forward_equals_loops(batch, size, transport):
     """Draws, gradients, energy, masks, moved blocks and labels, each from its definition."""
     images, targets = torch.rand(batch, 3, *size), one_hot(batch)
-    before, motivate = images.clone(), LinearMotivate(3 * size[0] * size[1])
+    before, model = images.clone(), LinearModel(3 * size[0] * size[1])
     method = PuzzleMix(transport=transport, block_powers=(1, 2))
     for step in range(4):
-        mixed = method(images, targets, motivate, step_streams(0, step))
+        mixed = method(images, targets, model.answer(images, targets), step_streams(0, step))
         pairs, share, blocks = draws(step, batch, powers=(1, 2))
-        gradients = motivate.gradients(images, targets)
+        gradients = model.gradients(images, targets)
         saliency = [torch.tensor(reference.block_saliency(gradient, blocks)) for gradient in gradients]
         energy = functional.puzzle_energy(
             torch.stack(saliency), functional.block_colours(images, blocks), torch.tensor(pairs), share
@@ -164,9 +164,9 @@ def test_blocks_are_mixed_in_the_shares_of_the_labels(seed, batch, num_labels, t
     """Whatever is moved: images of one colour show the mask, whose values are the labels' and whose mean is theirs."""
     colours = torch.arange(batch).float() + 1
     images = colours.view(-1, 1, 1, 1).expand(batch, 3, 16, 8).clone()
-    motivate = LinearMotivate(3 * 16 * 8, classes=batch, seed=seed % 1000)
+    model = LinearModel(3 * 16 * 8, classes=batch, seed=seed % 1000)
     method = PuzzleMix(num_labels=num_labels, transport=transport)
-    mixed = method(images, torch.eye(batch), motivate, step_streams(seed, 0))
+    mixed = method(images, torch.eye(batch), model.answer(images, torch.eye(batch)), step_streams(seed, 0))
     pairs = draws(0, batch, seed=seed)[0]
     for b, source in enumerate(pairs):
         if source == b:
@@ -201,7 +201,8 @@ def test_a_share_of_nothing_or_everything(share, transport):
     images, targets = torch.rand(4, 3, 8, 8), one_hot(4)
     streams = step_streams(0, 0)
     streams = Streams(shared=streams.shared, local=FixedShare(share, streams.local))
-    mixed = PuzzleMix(eta=1000.0, transport=transport)(images, targets, LinearMotivate(192), streams)
+    answers = LinearModel(192).answer(images, targets)
+    mixed = PuzzleMix(eta=1000.0, transport=transport)(images, targets, answers, streams)
     pairs = draws(0, 4)[0]
     assert torch.equal(mixed.images, images[pairs] if share > 0.5 else images)
     assert torch.equal(mixed.targets, targets[pairs] if share > 0.5 else targets)
@@ -218,12 +219,10 @@ def test_what_is_salient_is_kept():
         # Each class looks at one half.
         return (images.unsqueeze(1) * weight).sum(dim=(2, 3, 4)) * one_hot(2, 2) * 0.01
 
-    def motivate(images, *, gradient_of, **_):
-        return told_by(classify, images, gradient_of)
-
+    answers = told_by(classify, images, torch.eye(2))
     method = PuzzleMix(beta=0.0, eta=0.0)
     for step in range(12):
-        mixed = method(images, torch.eye(2), motivate, step_streams(0, step))
+        mixed = method(images, torch.eye(2), answers, step_streams(0, step))
         if draws(step, 2)[0] == [0, 1]:
             continue
         assert torch.equal(mixed.images[0, :, :, :8], images[0, :, :, :8])
@@ -248,41 +247,32 @@ def test_transport_shows_more_of_what_is_salient():
 
 
 def test_the_model_under_training_is_asked_for_the_gradient_alone():
-    motivate, images = LinearMotivate(3 * 64), torch.rand(3, 3, 8, 8)
-    with torch.no_grad():
-        PuzzleMix()(images, one_hot(3), motivate, step_streams(0, 0))
-    assert motivate.calls == [dict(attention=False, logits=False, by='model', own_grid=True)]
-    assert motivate.weight.grad is None
-    assert not images.requires_grad
+    (question,) = PuzzleMix.questions
+    assert question == Question(input_gradient=classification_loss, by='model', own_grid=True)
 
 
 @pytest.mark.parametrize('scale', [1.0, 1e-6])
 def test_gradients_are_those_of_the_loss(scale):
     """Times a constant."""
-    motivate, images, targets = LinearMotivate(3 * 64), torch.rand(3, 3, 8, 8), one_hot(3)
-    motivate.weight = (motivate.weight.detach() * scale).requires_grad_()
-    found = PuzzleMix().find_gradients(images, targets, motivate)
-    torch.testing.assert_close(found / 1024, motivate.gradients(images, targets))
+    model, images, targets = LinearModel(3 * 64), torch.rand(3, 3, 8, 8), one_hot(3)
+    model.weight = model.weight * scale
+    (answer,) = model.answer(images, targets)
+    torch.testing.assert_close(answer.input_gradient / 1024, model.gradients(images, targets))
 
 
 @needs_cpu_float16
 @pytest.mark.parametrize('scale', [1.0, 1e-6])
 def test_gradients_in_half_precision_are_those_in_single(scale):
     """The constant keeps small ones from becoming zero."""
-    motivate, images, targets = LinearMotivate(3 * 64), torch.rand(3, 3, 8, 8), one_hot(3)
-    motivate.weight = (motivate.weight.detach() * scale).requires_grad_()
-    found = PuzzleMix().find_gradients(images, targets, motivate)
-    weight = motivate.weight.detach()
-    halves = PuzzleMix().find_gradients(
-        images,
-        targets,
-        lambda images, gradient_of, **_: told_by(lambda x: x.half().flatten(1) @ weight.half(), images, gradient_of),
-    )
+    model, images, targets = LinearModel(3 * 64), torch.rand(3, 3, 8, 8), one_hot(3)
+    weight = model.weight = model.weight * scale
+    found = model.answer(images, targets)[0].input_gradient
+    (halves,) = told_by(lambda pixels: pixels.half().flatten(1) @ weight.half(), images, targets)
     if scale < 1:
         # Numbers down to 6e-8 have one digit left.
-        assert (halves != 0).float().mean() > 0.9
+        assert (halves.input_gradient != 0).float().mean() > 0.9
     else:
-        torch.testing.assert_close(halves, found, rtol=0.1, atol=0.05 * found.abs().max().item())
+        torch.testing.assert_close(halves.input_gradient, found, rtol=0.1, atol=0.05 * found.abs().max().item())
 
 
 def test_colours_are_brought_to_the_unit_range(make_classifier):
@@ -298,28 +288,30 @@ def test_colours_are_brought_to_the_unit_range(make_classifier):
 @pytest.mark.parametrize('size', [(12, 16), (16, 20)])
 def test_images_that_blocks_do_not_divide_are_an_error(size):
     with pytest.raises(ValueError, match=rf'block_powers=\(1, 3\) of PuzzleMix.*8 .*{size[0]} x {size[1]}'):
-        PuzzleMix()(torch.rand(2, 3, *size), one_hot(2), LinearMotivate(3), step_streams(0, 0))
+        images = torch.rand(2, 3, *size)
+        answers = (Motivation(grid=(1, 1), input_gradient=images),)
+        PuzzleMix()(images, one_hot(2), answers, step_streams(0, 0))
 
 
 def test_block_numbers_are_drawn_from_their_range(monkeypatch):
-    images, targets, motivate = torch.rand(2, 3, 16, 16), one_hot(2), LinearMotivate(3 * 256)
+    images, targets, model = torch.rand(2, 3, 16, 16), one_hot(2), LinearModel(3 * 256)
     original, found = functional.block_colours, []
     monkeypatch.setattr(functional, 'block_colours', lambda x, blocks: found.append(blocks) or original(x, blocks))
     for powers, expected in ((1, {2}), ((2, 2), {4}), ((1, 3), {2, 4, 8})):
         found.clear()
         for step in range(12):
-            PuzzleMix(block_powers=powers)(images, targets, motivate, step_streams(0, step))
+            PuzzleMix(block_powers=powers)(images, targets, model.answer(images, targets), step_streams(0, step))
         assert set(found) == expected
 
 
 @pytest.mark.parametrize('transport', [False, True])
 def test_batches_keep_their_memory_format(transport):
-    images, targets, motivate = torch.rand(4, 3, 16, 24), one_hot(4), LinearMotivate(3 * 16 * 24)
+    images, targets, model = torch.rand(4, 3, 16, 24), one_hot(4), LinearModel(3 * 16 * 24)
     method = PuzzleMix(transport=transport)
     for step in range(4):
-        expected = method(images, targets, motivate, step_streams(0, step))
+        expected = method(images, targets, model.answer(images, targets), step_streams(0, step))
         last = images.to(memory_format=torch.channels_last)
-        mixed = method(last, targets, motivate, step_streams(0, step))
+        mixed = method(last, targets, model.answer(last, targets), step_streams(0, step))
         assert expected.images.is_contiguous()
         assert mixed.images.is_contiguous(memory_format=torch.channels_last)
         assert torch.equal(mixed.images, expected.images)
@@ -328,12 +320,12 @@ def test_batches_keep_their_memory_format(transport):
 
 
 def test_the_same_streams_give_the_same_batch():
-    images, targets, motivate = torch.rand(4, 3, 16, 16), one_hot(4), LinearMotivate(3 * 256)
+    images, targets, model = torch.rand(4, 3, 16, 16), one_hot(4), LinearModel(3 * 256)
     method = PuzzleMix(transport=True)
-    first, again = (method(images, targets, motivate, step_streams(1, 2)) for _ in range(2))
+    first, again = (method(images, targets, model.answer(images, targets), step_streams(1, 2)) for _ in range(2))
     assert torch.equal(first.images, again.images)
     assert torch.equal(first.targets, again.targets)
-    other = method(images, targets, motivate, step_streams(1, 2, rank=1))
+    other = method(images, targets, model.answer(images, targets), step_streams(1, 2, rank=1))
     assert not torch.equal(first.images, other.images)
 
 
@@ -381,7 +373,8 @@ def test_defaults_are_the_published_settings():
 
 def by_hand(model, images, targets, step):
     """Gradients of a step from the mixed batch alone, by a copy of the model that never saw the saliency pass."""
-    mixed = model.mixing.methods[0](images, targets, model.motivate, step_streams(7, step))
+    method = model.mixing.methods[0]
+    mixed = method(images, targets, model.answer(method.questions, images, targets), step_streams(7, step))
     copied = copy.deepcopy(model)
     copied.zero_grad()
     feats = copied.backbone(mixed.images)
@@ -431,7 +424,8 @@ def test_recomputed_activations_are_those_of_evaluation(make_classifier, make_sa
         torch.manual_seed(3)
         model = make_classifier(family, augments=[PUZZLEMIX], backbone=backbone).train()
         with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16, enabled=autocast):
-            found.append(model.mixing.methods[0].find_gradients(images, targets, model.motivate))
+            (answer,) = model.answer(model.mixing.methods[0].questions, images, targets)
+            found.append(answer.input_gradient)
         assert all(module.training for module in model.modules())
         assert all(parameter.grad is None for parameter in model.parameters())
     assert found[0].abs().sum() > 0

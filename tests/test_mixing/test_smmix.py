@@ -1,31 +1,22 @@
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import reference
 import torch
 
+from smmix_mm.losses import SMMixLoss
 from smmix_mm.mixing import SMMix, step_streams
-from smmix_mm.models import SMMixLoss
 from smmix_mm.registry import BATCH_AUGMENTS
-from smmix_mm.structures import Features, MixedBatch, Motivation
+from smmix_mm.structures import Features, MixedBatch, Motivation, Question
 
 
-class SpyMotivate:
-    """A motivation made by hand, which remembers what it was asked for."""
-
-    def __init__(self, attention, logits=None, class_map=None):
-        self.attention, self.logits, self.class_map, self.calls = attention, logits, class_map, []
-
-    def __call__(self, images, attention=True, logits=True, class_map_of=None, **how):
-        self.calls.append(dict(attention=attention, logits=logits, class_map_of=class_map_of, **how))
-        return Motivation(
-            grid=tuple(self.attention.shape[1:]),
-            attention=self.attention if attention else None,
-            logits=self.logits if logits else None,
-            class_map=None if class_map_of is None else self.class_map,
-        )
+def answered(attention, logits=None, class_map=None):
+    """What was told of unmixed images, made by hand."""
+    told = Motivation(grid=tuple(attention.shape[1:]), attention=attention, logits=logits)
+    return (told,) if class_map is None else (told, Motivation(grid=told.grid, class_map=class_map))
 
 
 def draw_many(method, grid, count):
@@ -181,7 +172,7 @@ def test_forward_on_a_motivation_made_by_hand(batch, consistency):
     )
     before = images.clone()
     mixed = SMMix(side_ratio=0.5, consistency=consistency)(
-        images, labels, SpyMotivate(attention, logits), step_streams(0, 0)
+        images, labels, answered(attention, logits), step_streams(0, 0)
     )
 
     share = 2 * 3 / 24
@@ -201,7 +192,7 @@ def test_the_two_expectations_differ():
     found = {}
     for consistency in ('logits', 'probabilities'):
         method = SMMix(side_ratio=(0.5, 0.5), consistency=consistency)
-        mixed = method(torch.rand(2, 3, 4, 8), torch.eye(2), SpyMotivate(attention, logits), step_streams(0, 0))
+        mixed = method(torch.rand(2, 3, 4, 8), torch.eye(2), answered(attention, logits), step_streams(0, 0))
         found[consistency] = mixed.expected[0].tolist()
     # share 1/4 of the source: softmax(0, log(9) / 4) and (3/4)(1/2, 1/2) + (1/4)(1/10, 9/10)
     assert found['logits'] == pytest.approx([1 / (1 + 9**0.25), 9**0.25 / (1 + 9**0.25)])
@@ -212,9 +203,7 @@ def test_cutmix_placement_takes_the_same_window_in_source_and_target():
     images = torch.arange(3 * 64.0).reshape(3, 1, 8, 8)
     method, starts = SMMix(side_ratio=0.5, placement='cutmix'), Counter()
     for step in range(900):
-        mixed = method(
-            images, torch.eye(3), SpyMotivate(torch.zeros(3, 4, 4), torch.zeros(3, 3)), step_streams(0, step)
-        )
+        mixed = method(images, torch.eye(3), answered(torch.zeros(3, 4, 4), torch.zeros(3, 3)), step_streams(0, step))
         row, col = mixed.source_mask[0].nonzero()[0].tolist()
         starts[row, col] += 1
         expected = images.clone()
@@ -230,13 +219,11 @@ def test_cutmix_placement_takes_the_same_window_in_source_and_target():
 
 def test_region_size_is_shared_and_cutmix_window_is_local():
     """Ranks agree on the size of the region and not on where it is."""
-    method, motivate = SMMix(placement='cutmix'), SpyMotivate(torch.zeros(2, 14, 14), torch.zeros(2, 3))
+    method, answers = SMMix(placement='cutmix'), answered(torch.zeros(2, 14, 14), torch.zeros(2, 3))
     places = []
     for step in range(10):
         masks = [
-            method(torch.rand(2, 1, 14, 14), torch.eye(3)[:2], motivate, step_streams(3, step, rank=rank)).source_mask[
-                0
-            ]
+            method(torch.rand(2, 1, 14, 14), torch.eye(3)[:2], answers, step_streams(3, step, rank=rank)).source_mask[0]
             for rank in range(4)
         ]
         assert len({int(mask.sum()) for mask in masks}) == 1
@@ -244,48 +231,34 @@ def test_region_size_is_shared_and_cutmix_window_is_local():
     assert max(places) > 1
 
 
-AS_PUBLISHED = dict(attention=True, logits=True, class_map_of=None, by=None, scale=1.0, autocast=True)
+AS_PUBLISHED = Question(attention=True, logits=True)
+CLASS_MAP = Question(class_map=True, by='teacher')
 
 
 @pytest.mark.parametrize(
     ('settings', 'asked'),
     [
-        (dict(), dict()),
-        (dict(motivation_autocast=False), dict(autocast=False)),
-        (dict(motivation_scale=0.5), dict(scale=0.5)),
-        (dict(motivated_by='teacher'), dict(by='teacher')),
-        # One pass of the teacher for both.
-        (dict(motivated_by='teacher', label_reconstruction='tokenmix'), dict(by='teacher', class_map_of=True)),
-        (dict(motivated_by='model'), dict(by='model')),
-        (dict(loss=dict(con_weight=0)), dict(logits=False)),
-        (dict(placement='cutmix'), dict(attention=False)),
-        (dict(placement='cutmix', loss=dict(con_weight=0)), dict(attention=False, logits=False)),
+        (dict(), [AS_PUBLISHED]),
+        (dict(motivation_autocast=False), [replace(AS_PUBLISHED, autocast=False)]),
+        (dict(motivation_scale=0.5), [replace(AS_PUBLISHED, scale=0.5)]),
+        (dict(motivated_by='teacher'), [replace(AS_PUBLISHED, by='teacher')]),
+        (dict(motivated_by='model'), [replace(AS_PUBLISHED, by='model')]),
+        (dict(label_reconstruction='transmix'), [AS_PUBLISHED]),
+        (dict(label_reconstruction='tokenmix'), [AS_PUBLISHED, CLASS_MAP]),
+        (dict(loss=dict(con_weight=0)), [Question(attention=True)]),
+        (dict(placement='cutmix'), [Question(logits=True)]),
+        (dict(placement='cutmix', loss=dict(con_weight=0)), [Question()]),
     ],
 )
 def test_only_what_is_needed_is_asked_for(settings, asked):
     """Weight 0 keeps no logits, CutMix's placement no attention."""
-    motivate, labels = SpyMotivate(torch.rand(2, 4, 4), torch.rand(2, 3), torch.rand(2, 4, 4)), torch.eye(3)[:2]
-    mixed = SMMix(**settings)(torch.rand(2, 3, 8, 8), labels, motivate, step_streams(0, 0))
-    for call in motivate.calls:
-        call['class_map_of'] = True if call['class_map_of'] is labels else call['class_map_of']
-    assert motivate.calls == [AS_PUBLISHED | asked]
-    assert (mixed.expected is not None) == motivate.calls[0]['logits']
-
-
-@pytest.mark.parametrize(
-    ('settings', 'asks', 'needs'),
-    [
-        (dict(), ('attention', 'logits'), False),
-        (dict(motivated_by='model'), (), False),
-        (dict(motivated_by='teacher', loss=dict(con_weight=0)), ('attention',), True),
-        (dict(label_reconstruction='transmix', motivated_by='model'), (), False),
-        (dict(label_reconstruction='tokenmix', motivated_by='model'), ('class_map',), True),
-    ],
-)
-def test_what_is_asked_of_a_teacher(settings, asks, needs):
     method = SMMix(**settings)
-    assert (method.asks_teacher, method.needs_teacher) == (asks, needs)
+    assert method.questions == tuple(asked)
     assert method.reads_class_attention == (settings.get('label_reconstruction') == 'transmix')
+    logits = torch.rand(2, 3) if asked[0].logits else None
+    answers = answered(torch.rand(2, 4, 4), logits, torch.rand(2, 4, 4) if len(asked) == 2 else None)
+    mixed = method(torch.rand(2, 3, 8, 8), torch.eye(3)[:2], answers, step_streams(0, 0))
+    assert (mixed.expected is not None) == asked[0].logits
 
 
 @pytest.mark.parametrize('batch', [1, 2, 5])
@@ -293,7 +266,7 @@ def test_labels_reconstructed_by_transmix(batch):
     """The mean of the area's share and of the attention inside the region, image by image."""
     images, labels = torch.rand(batch, 3, 8, 12), torch.eye(7)[torch.arange(batch)]
     method = SMMix(side_ratio=0.5, label_reconstruction='transmix')
-    mixed = method(images, labels, SpyMotivate(torch.rand(batch, 4, 6), torch.rand(batch, 7)), step_streams(0, 0))
+    mixed = method(images, labels, answered(torch.rand(batch, 4, 6), torch.rand(batch, 7)), step_streams(0, 0))
     by_area, seen = mixed.targets.clone(), torch.rand(batch, 4, 6)
     features = Features(feats=(), tokens=torch.empty(0), grid=(4, 6), class_attention=seen)
     found = method.relabel(features, mixed)
@@ -311,12 +284,8 @@ def test_labels_reconstructed_by_tokenmix(batch, map_grid):
     """The source's share is what its map holds where the region was cut, not where it was pasted."""
     images, labels = torch.rand(batch, 3, 8, 12), torch.eye(7)[torch.arange(batch)]
     attention, scores = torch.rand(batch, 4, 6), torch.randn(batch, *map_grid)
-    motivate = SpyMotivate(attention, torch.rand(batch, 7), scores)
     method = SMMix(side_ratio=0.5, label_reconstruction='tokenmix', motivated_by='model')
-    mixed = method(images, labels, motivate, step_streams(0, 0))
-    assert motivate.calls[0] == AS_PUBLISHED | dict(by='model')
-    assert motivate.calls[1].pop('class_map_of') is labels
-    assert motivate.calls[1] == dict(attention=False, logits=False, by='teacher')
+    mixed = method(images, labels, answered(attention, torch.rand(batch, 7), scores), step_streams(0, 0))
     scores = scores.clamp(min=0) + 1e-8
     # Each coarse cell spreads to its four neighbours; where the grids agree nothing is resampled.
     if map_grid != (4, 6):

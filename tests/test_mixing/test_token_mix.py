@@ -13,7 +13,7 @@ from torch import nn
 from smmix_mm import functional
 from smmix_mm.mixing import TokenMix, step_streams
 from smmix_mm.registry import BATCH_AUGMENTS
-from smmix_mm.structures import Motivation
+from smmix_mm.structures import Motivation, Question
 
 CLASSES = 5
 LABELS = [0, 3, 1, 4, 2]
@@ -30,16 +30,9 @@ PUBLISHED_LOSS = dict(
 many = settings(max_examples=60, deadline=None, derandomize=True)
 
 
-class SpyMotivate:
-    """A teacher made by hand, which remembers what it was asked for."""
-
-    def __init__(self, class_map):
-        self.class_map, self.calls = class_map, []
-
-    def __call__(self, images, attention=True, logits=True, **asked):
-        self.calls.append(dict(attention=attention, logits=logits, **asked))
-        self.images = images.clone()
-        return Motivation(grid=(1, 1), class_map=self.class_map)
+def answered(class_map):
+    """What a teacher told, made by hand."""
+    return (Motivation(grid=(1, 1), class_map=class_map),)
 
 
 class Recorder:
@@ -87,23 +80,15 @@ def test_a_step_equals_loops(mask, smoothing, batch, size):
     grid = size[0] // 2, size[1] // 2
     for step, told in enumerate([grid, (2, 2), (3, 5), (7, 9), (1, 1)]):
         images, class_map = torch.randn(batch, 3, *size), torch.randn(batch, *told)
-        motivate = SpyMotivate(class_map)
-        mixed = method(images.clone(), one_hot(LABELS[:batch]), motivate, step_streams(0, step))
+        mixed = method(images.clone(), one_hot(LABELS[:batch]), answered(class_map), step_streams(0, step))
         drawn = method.draw_mask(grid, step_streams(0, step).local)
         expected, labels = reference.token_mix(images, LABELS[:batch], drawn.tolist(), class_map, smoothing, CLASSES)
         assert torch.equal(mixed.images, expected)
         torch.testing.assert_close(loss.smooth_label(mixed.targets), labels)
-        assert torch.equal(motivate.images, images)
 
 
-def test_the_teacher_is_asked_once_for_class_maps_of_the_unmixed_images_alone():
-    motivate, targets = SpyMotivate(torch.rand(3, 4, 4)), one_hot(LABELS[:3])
-    TokenMix(**SMALL)(torch.randn(3, 3, 8, 8), targets, motivate, step_streams(0, 0))
-    (call,) = motivate.calls
-    assert call.pop('class_map_of') is targets
-    assert call == dict(attention=False, logits=False, by='teacher', own_grid=True)
-    assert TokenMix.needs_teacher
-    assert TokenMix.asks_teacher == ('class_map',)
+def test_the_teacher_is_asked_once_for_class_maps_alone():
+    assert TokenMix.questions == (Question(class_map=True, by='teacher', own_grid=True),)
 
 
 def test_published_labels_by_hand():
@@ -118,7 +103,7 @@ def test_published_labels_by_hand():
     with_loss(method, loss)
     method.draw_mask = lambda grid, stream: np.array([[True, False], [True, False]])
     class_map = torch.tensor([[[0.1, 0.2], [0.3, 0.4]], [[5.0, 3.0], [2.0, -9.0]]])
-    mixed = method(images, torch.eye(10)[[2, 7]], SpyMotivate(class_map), step_streams(0, 0))
+    mixed = method(images, torch.eye(10)[[2, 7]], answered(class_map), step_streams(0, 0))
 
     first = torch.full((10,), 0.01)
     first[2], first[7] = 0.6 - 0.05 + 0.01, 0.7 - 0.05 + 0.01
@@ -134,7 +119,7 @@ def test_published_labels_by_hand():
 def test_two_images_of_one_class_add_up():
     method = with_loss(TokenMix(**SMALL), LabelSmoothLoss(0.1, num_classes=CLASSES, mode='original'))
     images, class_map = torch.randn(2, 3, 8, 8), torch.rand(2, 4, 4)
-    mixed = method(images, one_hot([3, 3]), SpyMotivate(class_map), step_streams(0, 0))
+    mixed = method(images, one_hot([3, 3]), answered(class_map), step_streams(0, 0))
     drawn = method.draw_mask((4, 4), step_streams(0, 0).local)
     _, labels = reference.token_mix(images, [3, 3], drawn.tolist(), class_map, 0.1, CLASSES)
     torch.testing.assert_close(mixed.targets * 0.9 + 0.1 / CLASSES, labels)
@@ -147,7 +132,7 @@ def test_laws_of_a_step(step, batch, mask, known):
     """Each pixel stays in place and comes from one of the two images; a teacher that knows nothing counts area."""
     images, class_map = torch.randn(batch, 2, 8, 8), torch.rand(batch, 4, 4) * known
     method = TokenMix(mask=mask, **SMALL)
-    mixed = method(images, one_hot(LABELS[:batch]), SpyMotivate(class_map), step_streams(0, step))
+    mixed = method(images, one_hot(LABELS[:batch]), answered(class_map), step_streams(0, step))
     drawn = torch.as_tensor(method.draw_mask((4, 4), step_streams(0, step).local))
     pasted = drawn.repeat_interleave(2, 0).repeat_interleave(2, 1)
     assert torch.equal(mixed.images[..., pasted], images.flip(0)[..., pasted])
@@ -166,10 +151,10 @@ def test_maps_of_another_grid_are_resampled():
     """A map of 2 x 2 that is even has even shares on any mask; one of 8 x 8 is averaged."""
     images, targets = torch.randn(2, 3, 8, 8), one_hot([0, 1])
     method = TokenMix(**SMALL)
-    coarse = method(images, targets, SpyMotivate(torch.full((2, 2, 2), 3.0)), step_streams(0, 0))
-    even = method(images, targets, SpyMotivate(torch.ones(2, 4, 4)), step_streams(0, 0))
+    coarse = method(images, targets, answered(torch.full((2, 2, 2), 3.0)), step_streams(0, 0))
+    even = method(images, targets, answered(torch.ones(2, 4, 4)), step_streams(0, 0))
     torch.testing.assert_close(coarse.targets, even.targets)
-    fine = method(images, targets, SpyMotivate(torch.full((2, 8, 8), 0.1)), step_streams(0, 0))
+    fine = method(images, targets, answered(torch.full((2, 8, 8), 0.1)), step_streams(0, 0))
     torch.testing.assert_close(fine.targets, even.targets)
 
 
@@ -179,7 +164,7 @@ def test_scores_are_clamped_where_the_teacher_gave_them():
     method.draw_mask = lambda grid, stream: np.array([[True, False]])
     # On the left the raw scores would sum to 0; clamped, there are 18 of 27 parts.
     class_map = torch.tensor([[[6.0, -6.0, 0.0, 3.0]], [[1.0, 1.0, 1.0, 1.0]]])
-    mixed = method(torch.randn(2, 3, 2, 4), torch.eye(2), SpyMotivate(class_map), step_streams(0, 0))
+    mixed = method(torch.randn(2, 3, 2, 4), torch.eye(2), answered(class_map), step_streams(0, 0))
     torch.testing.assert_close(functional.content_map(class_map, (1, 2))[0], torch.tensor([[2 / 3, 1 / 3]]))
     torch.testing.assert_close(mixed.targets, torch.tensor([[1 / 3, 1 / 2], [2 / 3, 1 / 2]]))
 
@@ -247,10 +232,10 @@ def test_blocks_have_the_published_sizes_and_shapes():
 
 def test_the_streams_decide_and_the_local_one_alone():
     images, targets = torch.randn(4, 3, 16, 16), one_hot(LABELS[:4])
-    motivate, method = SpyMotivate(torch.rand(4, 8, 8)), TokenMix(**SMALL)
+    answers, method = answered(torch.rand(4, 8, 8)), TokenMix(**SMALL)
 
     def run(step):
-        return method(images, targets, motivate, step_streams(0, step))
+        return method(images, targets, answers, step_streams(0, step))
 
     first, again, later = run(0), run(0), run(1)
     assert torch.equal(first.images, again.images)
@@ -259,7 +244,7 @@ def test_the_streams_decide_and_the_local_one_alone():
 
     streams = step_streams(0, 0)
     before = streams.shared.bit_generator.state
-    method(images, targets, motivate, streams)
+    method(images, targets, answers, streams)
     assert streams.shared.bit_generator.state == before
 
 
@@ -267,8 +252,8 @@ def test_the_streams_decide_and_the_local_one_alone():
 def test_nothing_is_read_back_from_the_device(mask):
     """Tensors without values mix all the same."""
     images, targets = torch.empty(3, 3, 8, 8, device='meta'), torch.empty(3, CLASSES, device='meta')
-    motivate = SpyMotivate(torch.empty(3, 2, 2, device='meta'))
-    mixed = TokenMix(mask=mask, **SMALL)(images, targets, motivate, step_streams(0, 0))
+    answers = answered(torch.empty(3, 2, 2, device='meta'))
+    mixed = TokenMix(mask=mask, **SMALL)(images, targets, answers, step_streams(0, 0))
     assert (mixed.images.shape, mixed.targets.shape) == (images.shape, targets.shape)
     assert mixed.images.is_meta
 
@@ -310,13 +295,13 @@ def test_bad_settings_are_refused(setting, message):
 )
 def test_images_that_do_not_fit_are_refused(size, settings, message):
     with pytest.raises(ValueError, match=message):
-        TokenMix(**settings)(torch.zeros(2, 3, *size), one_hot([0, 1]), SpyMotivate(None), step_streams(0, 0))
+        TokenMix(**settings)(torch.zeros(2, 3, *size), one_hot([0, 1]), answered(None), step_streams(0, 0))
 
 
 def test_random_masks_serve_images_of_one_row():
     method = TokenMix(mask='random', extra_tokens=1)
     images = torch.randn(2, 3, 16, 128)
-    mixed = method(images.clone(), one_hot([0, 1]), SpyMotivate(torch.ones(2, 1, 8)), step_streams(0, 0))
+    mixed = method(images.clone(), one_hot([0, 1]), answered(torch.ones(2, 1, 8)), step_streams(0, 0))
     assert seen_by(mixed, images)[0].float().mean() == 5 / 8
 
 

@@ -1,6 +1,7 @@
 import copy
 import itertools
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from torch import nn
 
 from smmix_mm.mixing import step_streams
 from smmix_mm.models import MixingClassifier
-from smmix_mm.structures import MixedBatch
+from smmix_mm.structures import MixedBatch, Question
 
+BOTH = Question(attention=True, logits=True)
 MIXUP = dict(type='mmpretrain.Mixup', alpha=0.8)
 CUTMIX = dict(type='mmpretrain.CutMix', alpha=1.0)
 LABELS = [0, 3, 1, 4, 2]
@@ -262,7 +264,7 @@ def test_motivation_is_the_evaluated_model(make_classifier, family):
     """Without dropout and stochastic depth, though the model is in training mode; without a graph."""
     model = make_classifier(family, backbone=dict(drop_rate=0.5, drop_path_rate=0.5)).train()
     images = torch.randn(3, 3, 32, 32)
-    found = model.motivate(images)
+    found = model.motivate(BOTH, images)
     attention, logits = attention_by_loops(model.eval(), images)
     assert found.grid == (4, 4)
     assert torch.equal(found.logits, logits)
@@ -273,9 +275,9 @@ def test_motivation_is_the_evaluated_model(make_classifier, family):
 
 def test_motivation_gives_only_what_is_asked_for(make_classifier):
     model, images = make_classifier().train(), torch.randn(2, 3, 32, 48)
-    whole = model.motivate(images)
+    whole = model.motivate(BOTH, images)
     for attention, logits in itertools.product((False, True), repeat=2):
-        found = model.motivate(images, attention=attention, logits=logits)
+        found = model.motivate(Question(attention=attention, logits=logits), images)
         assert found.grid == whole.grid == (4, 6)
         assert torch.equal(found.attention, whole.attention) if attention else found.attention is None
         assert torch.equal(found.logits, whole.logits) if logits else found.logits is None
@@ -300,16 +302,14 @@ def test_motivation_leaves_modes_and_random_states_alone(make_classifier, family
     if fails:
         model.head.register_forward_hook(lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            model.motivate(torch.randn(1, 3, 32, 32, generator=torch.Generator()))
+            model.motivate(BOTH, torch.randn(1, 3, 32, 32, generator=torch.Generator()))
     else:
-        model.motivate(torch.randn(1, 3, 32, 32, generator=torch.Generator()))
+        model.motivate(BOTH, torch.randn(1, 3, 32, 32, generator=torch.Generator()))
     after = modes(model), random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     assert after == before
 
 
-@pytest.mark.parametrize(
-    'asked', [dict(), dict(logits=False), dict(attention=False, logits=False), dict(autocast=False)]
-)
+@pytest.mark.parametrize('asked', [BOTH, Question(attention=True), Question(), replace(BOTH, autocast=False)])
 @pytest.mark.parametrize('autocast', [False, True])
 @FAMILIES
 def test_motivation_leaves_no_trace_in_the_gradients(make_classifier, family, autocast, asked):
@@ -319,7 +319,7 @@ def test_motivation_leaves_no_trace_in_the_gradients(make_classifier, family, au
     for motivated in (False, True):
         with torch.autocast('cpu', dtype=torch.bfloat16, enabled=autocast):
             if motivated:
-                model.motivate(images, **asked)
+                model.motivate(asked, images)
             logits = model(images)
         assert logits.dtype == (torch.bfloat16 if autocast else torch.float32)
         found[motivated] = gradients(model, dict(loss=logits.float().square().sum()))
@@ -328,9 +328,7 @@ def test_motivation_leaves_no_trace_in_the_gradients(make_classifier, family, au
         assert value is None or torch.equal(found[True][name], value), name
 
 
-@pytest.mark.parametrize(
-    'asked', [dict(), dict(logits=False), dict(attention=False, logits=False), dict(autocast=False)]
-)
+@pytest.mark.parametrize('asked', [BOTH, Question(attention=True), Question(), replace(BOTH, autocast=False)])
 @pytest.mark.parametrize('cached', [False, True])
 @FAMILIES
 def test_motivation_keeps_out_of_the_cache_of_autocast(make_classifier, family, cached, asked):
@@ -345,7 +343,7 @@ def test_motivation_keeps_out_of_the_cache_of_autocast(make_classifier, family, 
                 lambda *args, name=name: cache_was_on.update({name: torch.is_autocast_cache_enabled()})
             )
     with torch.autocast('cpu', dtype=torch.bfloat16, cache_enabled=cached):
-        model.motivate(torch.randn(2, 3, 32, 32), **asked)
+        model.motivate(asked, torch.randn(2, 3, 32, 32))
         assert torch.is_autocast_cache_enabled() == cached
         assert torch.mm(torch.eye(1), torch.eye(1)).dtype == torch.bfloat16
     assert not any(cache_was_on.values()), cache_was_on
@@ -353,9 +351,9 @@ def test_motivation_keeps_out_of_the_cache_of_autocast(make_classifier, family, 
 
 def test_motivation_follows_the_trainings_autocast_unless_told_otherwise(make_classifier):
     model, images = make_classifier().train(), torch.randn(2, 3, 32, 32)
-    exact = model.motivate(images)
+    exact = model.motivate(BOTH, images)
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        half, full = model.motivate(images), model.motivate(images, autocast=False)
+        half, full = model.motivate(BOTH, images), model.motivate(replace(BOTH, autocast=False), images)
     assert half.logits.dtype == torch.bfloat16
     assert half.attention.dtype == torch.float32
     assert torch.equal(full.logits, exact.logits)
@@ -612,7 +610,7 @@ def test_a_copy_checks_labels_by_itself(make_classifier):
     """The averaged model of an EMA."""
     model = make_classifier()
     twin = copy.deepcopy(model)
-    twin.head.num_classes = 2
+    twin.data_preprocessor.num_classes = 2
     with pytest.raises(ValueError, match='between 0 and 1'):
         twin.data_preprocessor(batch_with([0, 4]), True)
     model.data_preprocessor(batch_with([0, 4]), True)

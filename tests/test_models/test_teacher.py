@@ -1,6 +1,8 @@
 """A frozen model that motivates in the place of the one under training."""
 
 import copy
+import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,8 +14,9 @@ from smmix_mm.adapters import build_adapter
 from smmix_mm.engine import write_weights
 from smmix_mm.mixing import MixingMethod
 from smmix_mm.registry import BATCH_AUGMENTS
-from smmix_mm.structures import MixedBatch
+from smmix_mm.structures import MixedBatch, Question, settle_questions
 
+BOTH = Question(attention=True, logits=True)
 SMMIX = [dict(type='smmix_mm.SMMix')]
 FAMILIES = pytest.mark.parametrize(('student', 'teacher'), [('vit', 'vit'), ('vit', 'pvt'), ('pvt', 'vit')])
 
@@ -22,10 +25,9 @@ FAMILIES = pytest.mark.parametrize(('student', 'teacher'), [('vit', 'vit'), ('vi
 class AskEverything(MixingMethod):
     """Mixes nothing; needs a teacher's class maps."""
 
-    asks_teacher = ('class_map',)
-    needs_teacher = True
+    questions = (Question(class_map=True, by='teacher'),)
 
-    def forward(self, images, targets, motivate, streams):
+    def forward(self, images, targets, answers, streams):
         return MixedBatch(images, targets)
 
 
@@ -61,7 +63,7 @@ def test_a_teacher_tells_what_it_would_say_by_itself(make_classifier, make_teach
     model = make_classifier(student, augments=SMMIX, teacher=cfg).train()
     model.init_weights()
     images, labels = torch.randn(3, 3, 32, 32), torch.eye(5)[[0, 3, 4]]
-    told = model.motivate(images, class_map_of=labels, activation=True)
+    told = model.motivate(replace(BOTH, class_map=True, activation=True), images, labels)
     features = build_adapter(alone.backbone).read(images, attention=True)
     assert told.logits.equal(alone(images))
     assert told.attention.equal(features.attention)
@@ -75,7 +77,7 @@ def test_a_teacher_tells_what_it_would_say_by_itself(make_classifier, make_teach
                 scores[labels[image].argmax()].item(), abs=1e-5
             )
     # Asked for by name, the model under training speaks for itself.
-    own = model.motivate(images, by='model')
+    own = model.motivate(replace(BOTH, by='model'), images)
     assert own.logits.equal(model.eval()(images))
     assert not own.logits.equal(told.logits)
 
@@ -86,11 +88,11 @@ def test_another_token_grid_is_resampled_to_the_students(make_classifier, make_t
     model = make_classifier('vit', augments=SMMIX, teacher=cfg)
     model.init_weights()
     images = torch.randn(2, 3, 32, 32)
-    told = model.motivate(images, class_map_of=torch.eye(5)[:2])
+    told = model.motivate(replace(BOTH, class_map=True), images, torch.eye(5)[:2])
     fine = build_adapter(alone.backbone).read(images, attention=True).attention
     assert told.grid == (4, 4) and fine.shape == (2, 8, 8)
     # Unless the method mixes on a grid of its own.
-    own = model.motivate(images, own_grid=True)
+    own = model.motivate(replace(BOTH, own_grid=True), images)
     assert own.grid == (8, 8) and own.attention.equal(fine)
     # The map stays the teacher's: methods bring it to a grid of their own.
     assert told.class_map.shape == (2, 8, 8)
@@ -135,11 +137,11 @@ def test_a_teacher_is_shared_by_copies_and_follows_the_images(make_classifier, m
     assert averaged.module.teacher is model.teacher
     assert averaged.module.adapter.backbone is averaged.module.backbone
     images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
-    told = model.double().motivate(images)
+    told = model.double().motivate(BOTH, images)
     # In the precision that it came with.
     assert told.logits.equal(alone(images.float()))
     # To the device of the images, wherever the model was put: meta tensors stand for another device here.
-    meta = model.to('meta').motivate(images.to('meta'))
+    meta = model.to('meta').motivate(BOTH, images.to('meta'))
     assert meta.logits.device.type == meta.attention.device.type == 'meta'
     assert next(model.teacher.model.parameters()).device.type == 'meta'
 
@@ -162,12 +164,12 @@ def test_where_the_weights_come_from(make_classifier, make_teacher, how):
     model = make_classifier(augments=augments, teacher=cfg)
     if how != 'instance':
         with pytest.raises(RuntimeError, match=r'no weights yet: call init_weights\(\)'):
-            model.motivate(torch.randn(1, 3, 32, 32))
+            model.motivate(BOTH, torch.randn(1, 3, 32, 32))
     model.init_weights()
     images = torch.randn(2, 3, 32, 32)
     assert model.teacher.model.backbone(images)[0].equal(alone.backbone(images)[0])
     if how != 'of its backbone':
-        assert model.motivate(images).logits.equal(alone(images))
+        assert model.motivate(BOTH, images).logits.equal(alone(images))
 
 
 def test_weights_that_do_not_fit_are_refused(make_classifier, make_teacher, tmp_path):
@@ -222,7 +224,7 @@ def test_a_teacher_in_another_precision(make_classifier, dtype):
     teacher = make_classifier(type='mmpretrain.ImageClassifier').to(dtype)
     model = make_classifier(augments=[dict(type='smmix_mm.AskEverything'), *SMMIX], teacher=teacher)
     images = torch.randn(2, 3, 32, 32)
-    told = model.motivate(images, class_map_of=torch.eye(5)[:2])
+    told = model.motivate(replace(BOTH, class_map=True), images, torch.eye(5)[:2])
     assert told.logits.dtype == next(teacher.parameters()).dtype == dtype
     assert told.logits.equal(teacher(images.to(dtype)))
 
@@ -269,7 +271,7 @@ def test_hidden_layers_of_a_head_are_part_of_the_class_maps(make_classifier, mak
     model.init_weights()
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        told = model.motivate(images, attention=False, logits=False, class_map_of=torch.eye(5)[[1, 4]])
+        told = model.motivate(Question(class_map=True), images, torch.eye(5)[[1, 4]])
         tokens = build_adapter(alone.backbone).read(images).tokens
         for image, label in enumerate((1, 4)):
             expected = torch.stack([alone.head((token.unsqueeze(0),))[0, label] for token in tokens[image]])
@@ -283,7 +285,7 @@ def test_hidden_layers_of_a_head_are_part_of_the_class_maps(make_classifier, mak
 @torch.no_grad()
 def test_a_motivation_at_a_lower_resolution(make_classifier, family, size, scale, small):
     model, images = make_classifier(family, size).eval(), torch.randn(2, 3, *size)
-    told = model.motivate(images, scale=scale)
+    told = model.motivate(replace(BOTH, scale=scale), images)
     resized = F.interpolate(images, small, mode='bilinear', align_corners=False, antialias=True)
     features = build_adapter(model.backbone).read(resized, attention=True)
     assert told.logits.equal(model(resized))
@@ -302,20 +304,21 @@ def test_a_backbone_that_cannot_run_at_the_lower_resolution_is_named(make_classi
     # Where it can, it does: several windows become one.
     large = make_classifier('swin', (64, 64), augments=[dict(type='smmix_mm.SMMix', motivation_scale=0.5)]).train()
     sum(large.loss(torch.randn(2, 3, 64, 64), make_samples([0, 1])).values()).backward()
-    assert large.motivate(torch.randn(2, 3, 64, 64), scale=0.5).attention.shape == (2, 8, 8)
+    assert large.motivate(replace(BOTH, scale=0.5), torch.randn(2, 3, 64, 64)).attention.shape == (2, 8, 8)
 
 
 @pytest.mark.parametrize('family', ['vit', 'pvt'])
 def test_gradients_at_the_images_and_nowhere_else(make_classifier, family):
     model = make_classifier(family).train()
     images = torch.randn(2, 3, 32, 32)
-    told = model.motivate(images, attention=False, by='model', gradient_of=lambda logits: logits.square().sum())
+    question = Question(logits=True, by='model', input_gradient=lambda logits, targets: logits.square().sum())
+    told = model.motivate(question, images)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not (images.requires_grad or told.logits.requires_grad)
     expected = images.clone().requires_grad_()
     model.eval()(expected).square().sum().backward()
-    torch.testing.assert_close(told.gradient, expected.grad)
-    assert told.gradient.abs().sum() > 0
+    torch.testing.assert_close(told.input_gradient, expected.grad)
+    assert told.input_gradient.abs().sum() > 0
     assert told.logits.equal(model(images))
 
 
@@ -326,7 +329,50 @@ def test_a_method_that_asks_nothing_needs_no_teacher(make_classifier, settings):
 
 def test_a_model_without_teacher_says_so(make_classifier):
     with pytest.raises(ValueError, match=r"has no teacher, but by='teacher'"):
-        make_classifier().motivate(torch.randn(1, 3, 32, 32), by='teacher')
+        make_classifier().motivate(replace(BOTH, by='teacher'), torch.randn(1, 3, 32, 32))
+
+
+def counted(model):
+    """Passes of a classifier's backbone so far."""
+    passes = []
+    model.backbone.register_forward_pre_hook(lambda *args: passes.append(1))
+    return passes
+
+
+@pytest.mark.parametrize(
+    ('motivated_by', 'has_teacher', 'reconstruction', 'scale'),
+    [
+        case
+        for case in itertools.product(
+            (None, 'model', 'teacher'), (False, True), (None, 'transmix', 'tokenmix'), (1.0, 0.5)
+        )
+        # Refused: these need a teacher.
+        if case[1] or (case[0] != 'teacher' and case[2] != 'tokenmix')
+    ],
+)
+def test_each_model_that_is_asked_runs_once_a_step(
+    make_classifier, make_samples, motivated_by, has_teacher, reconstruction, scale
+):
+    """Beside the one forward that is trained on."""
+    teacher = make_classifier(type='mmpretrain.ImageClassifier') if has_teacher else None
+    settings = dict(motivated_by=motivated_by, label_reconstruction=reconstruction, motivation_scale=scale)
+    model = make_classifier(augments=[dict(type='smmix_mm.SMMix', **settings)], teacher=teacher).train()
+    by_model, by_teacher = counted(model), counted(teacher) if teacher else []
+    model.loss(torch.randn(2, 3, 32, 32), make_samples([0, 1]))
+    asks_model = motivated_by == 'model' or not has_teacher
+    assert len(by_model) == 1 + asks_model
+    assert len(by_teacher) == (not asks_model or reconstruction == 'tokenmix')
+
+
+def test_questions_to_one_model_become_one():
+    first, second = Question(attention=True, scale=0.5, autocast=False), Question(class_map=True, by='teacher')
+    merged = Question(attention=True, class_map=True, by='teacher', scale=0.5, autocast=False)
+    assert settle_questions([first, second], has_teacher=True) == (merged, merged)
+    assert settle_questions([first, second], has_teacher=False) == (replace(first, by='model'), second)
+    assert settle_questions([], has_teacher=True) == ()
+    assert Question().asked == ()
+    assert merged.asked == ('attention', 'class_map')
+    assert merged.needs_teacher and not first.needs_teacher and not Question(by='teacher').needs_teacher
 
 
 @pytest.mark.parametrize('reconstruction', ['transmix', 'tokenmix'])

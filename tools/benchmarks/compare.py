@@ -167,7 +167,8 @@ def needs_teacher(method: str, args: argparse.Namespace) -> bool:
     cfg = build_config(method, 0, None, args)
     init_default_scope(cfg.default_scope)
     augments = [BATCH_AUGMENTS.build(augment) for augment in cfg.mixing.augments]
-    return any(getattr(augment, 'needs_teacher', False) for augment in augments)
+    questions = [question for augment in augments for question in getattr(augment, 'questions', ())]
+    return any(question.needs_teacher for question in questions)
 
 
 def find_teacher(args: argparse.Namespace) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 from smmix_mm.engine import build_model
 from smmix_mm.models import MixingClassifier
 from smmix_mm.registry import OPTIM_WRAPPERS
+from smmix_mm.structures import Question
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS_TIMED = ('deit-tiny', 'deit-small', 'pvt-tiny', 'pvt-small')
@@ -80,7 +81,7 @@ def evaluation(
 
     def run() -> None:
         with autocast(images.device, amp):
-            model.motivate(images, attention=attention, scale=scale)
+            model.motivate(Question(attention=attention, logits=True, by='model', scale=scale), images)
 
     return run
 
@@ -90,6 +91,6 @@ def mix(model: MixingClassifier, images: Tensor, targets: Tensor) -> Callable[[]
 
     def run() -> None:
         method, streams = model.mixing.draw()
-        method(images.clone(), targets, model.motivate, streams)
+        method(images.clone(), targets, (), streams)
 
     return run

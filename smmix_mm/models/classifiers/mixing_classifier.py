@@ -1,10 +1,8 @@
 """One training step of every mixing method, from images to losses."""
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -15,15 +13,16 @@ from torch import Tensor, nn
 
 from smmix_mm import functional
 from smmix_mm.adapters.base import build_adapter
-from smmix_mm.compat import untraced_autocast
+from smmix_mm.compat import uncached_autocast
 from smmix_mm.engine.pretrained import is_pretrained, load_backbone, with_strict_loading
 from smmix_mm.mixing.base import MixingMethod
 from smmix_mm.mixing.random_mixing import RandomMixing
 from smmix_mm.models.initialization import init_transformer
 from smmix_mm.registry import MODELS
-from smmix_mm.structures import Motivation, RegionClassifier
+from smmix_mm.structures import Motivation, Question, RegionClassifier, settle_questions
 
-from .motivation import classify, read_motivation
+from .checks import check_alignment, check_head, check_teacher, set_one_hot_labels, without_batch_augments
+from .motivation import ask, pool
 from .teacher import Teacher
 
 
@@ -78,27 +77,28 @@ class MixingClassifier(ImageClassifier):
             neck=neck,
             head=head,
             pretrained=pretrained,
-            data_preprocessor=_without_batch_augments(data_preprocessor),
+            data_preprocessor=without_batch_augments(data_preprocessor),
             init_cfg=init_cfg,
         )
         self.published_init = published_init
         self.adapter = build_adapter(self.backbone)
         self.mixing = RandomMixing(**(train_cfg or {}))
         wanted = {method.region_head for method in self.mixing.methods}
-        _check_head(self.head, self.adapter.embed_dims, shared='shared' in wanted)
+        check_head(self.head, self.adapter.embed_dims, shared='shared' in wanted)
         self.region_head = None
         if 'separate' in wanted:
             self.region_head = nn.Linear(self.adapter.embed_dims, self.head.num_classes)
-        self._prepare_labels()
+        set_one_hot_labels(self.data_preprocessor, self.head.num_classes)
         self.teacher = None if teacher is None else Teacher(teacher)
-        self._check_teacher()
         for method in self.mixing.methods:
+            method.questions = settle_questions(method.questions, has_teacher=self.teacher is not None)
+            check_teacher(self.teacher, method, self.head.num_classes, self.data_preprocessor, type(self).__name__)
             method.prepare(self)
         if channels_last:
             self._put_channels_last()
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """One training step: draw a method, mix, run the model on the mixed images, judge.
+        """One training step: draw a method, answer its questions, mix, run the model on the mixed images, judge.
 
         In evaluation mode nothing is mixed: the loss is the stock classifier's.
 
@@ -113,50 +113,57 @@ class MixingClassifier(ImageClassifier):
             return super().loss(inputs, data_samples)
         targets = torch.stack([sample.gt_score for sample in data_samples]).float()
         method, streams = self.mixing.draw()
-        mixed = method(inputs, targets, self.motivate, streams)
+        method.before_step(self, streams.progress)
+        answers = self.answer(method.questions, inputs, targets)
+        mixed = method(inputs, targets, answers, streams)
         features = self.adapter.read(mixed.images, class_attention=method.reads_class_attention)
-        logits = self.classify(features.feats)
+        features = replace(features, pooled=pool(self, features.feats))
+        logits = self.head(features.pooled)
         mixed = replace(mixed, targets=method.relabel(features, mixed))
         losses = method.losses(logits, features, mixed, self.criterion, self._region_classifier(method))
         return self._with_idle_parameters(losses, logits, method)
 
+    def answer(self, questions: Iterable[Question], images: Tensor, targets: Tensor) -> tuple[Motivation, ...]:
+        """Answers the questions of a method, the same question once.
+
+        Args:
+            questions (Iterable[Question]): Settled, so that all that go to one model are the same question.
+            images (Tensor): The unmixed batch ``(B, C, H, W)``.
+            targets (Tensor): Labels ``(B, classes)``.
+
+        Returns:
+            tuple[Motivation, ...]: One for each question.
+        """
+        questions = tuple(questions)
+        answers = {question: self.motivate(question, images, targets) for question in dict.fromkeys(questions)}
+        return tuple(answers[question] for question in questions)
+
     @torch.no_grad()
-    def motivate(
-        self,
-        images: Tensor,
-        attention: bool = True,
-        logits: bool = True,
-        *,
-        by: str | None = None,
-        own_grid: bool = False,
-        **how: Any,
-    ) -> Motivation:
+    def motivate(self, question: Question, images: Tensor, targets: Tensor | None = None) -> Motivation:
         """Asks the teacher, or the model under training, about unmixed images, and leaves no trace.
 
-        Args and returns: as :class:`smmix_mm.mixing.base.Motivate`.
+        Args:
+            question (Question): What is asked, and of whom.
+            images (Tensor): The unmixed batch ``(B, C, H, W)``.
+            targets (Tensor, optional): Labels ``(B, classes)``, needed for class maps and gradients. Defaults to None.
 
         Raises:
             ValueError: If the images cannot be mixed region by region, or the model that is asked cannot run on them.
         """
-        if by == 'teacher' and self.teacher is None:
+        if question.needs_teacher and self.teacher is None:
             raise ValueError(f"{type(self).__name__} has no teacher, but by='teacher' was asked for")
-        with untraced_autocast(images.device.type):
-            if not own_grid:
+        with uncached_autocast(images.device.type, question.autocast):
+            if not question.own_grid:
                 grid = self.adapter.grid(images)
-                self._check_alignment(images, grid)
-            if by == 'model' or self.teacher is None:
-                motivation = read_motivation(self, self.adapter, images, attention, logits, **how)
+                check_alignment(tuple(images.shape[-2:]), grid, self.adapter)
+            if question.by == 'model' or self.teacher is None:
+                told = ask(self, self.adapter, images, targets, question)
             else:
-                motivation = self.teacher.motivate(images, attention, logits, **how)
-        if not own_grid:
-            motivation.grid = grid
-            if attention:
-                motivation.attention = functional.resample_scores(motivation.attention, grid)
-        return motivation
-
-    def classify(self, feats: tuple[Tensor, ...]) -> Tensor:
-        """Logits ``(B, classes)`` of the backbone's output, by the stock neck and head."""
-        return classify(self, feats)
+                told = self.teacher.motivate(images, targets, question)
+        if question.own_grid:
+            return told
+        attention = functional.resample_scores(told.attention, grid) if question.attention else None
+        return replace(told, grid=grid, attention=attention)
 
     def criterion(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The stock head's loss of logits ``(B, classes)`` under soft targets ``(B, classes)``."""
@@ -180,28 +187,6 @@ class MixingClassifier(ImageClassifier):
                 ):
                     init_transformer(part)
             print_log('Parts without pretrained weights now have the published initialisation instead', 'current')
-
-    def _check_alignment(self, images: Tensor, grid: tuple[int, int]) -> None:
-        """A backbone that pads images or leaves pixels out has tokens that are not where an even split puts them."""
-        stride, size = self.adapter.stride, tuple(images.shape[-2:])
-        if size != (grid[0] * stride[0], grid[1] * stride[1]):
-            raise ValueError(
-                f'sides of the images have to be multiples of {stride[0]} x {stride[1]} pixels, the stride of '
-                f'{type(self.backbone).__name__}, for regions to be mixed, but got {size[0]} x {size[1]}'
-            )
-
-    def _prepare_labels(self) -> None:
-        """Has the data preprocessor make one-hot labels, and check them before."""
-        num_classes = self.head.num_classes
-        found = getattr(self.data_preprocessor, 'num_classes', None)
-        if found not in (None, num_classes):
-            raise ValueError(
-                f"num_classes of data_preprocessor has to be the head's, {num_classes}, but got {found}; so has "
-                f'num_classes of head.loss'
-            )
-        self.data_preprocessor.num_classes = num_classes
-        self.data_preprocessor.to_onehot = True
-        self.data_preprocessor.register_forward_pre_hook(self._check_labels, with_kwargs=True)
 
     def _put_channels_last(self) -> None:
         """Here and not later, since DDP lays out its buckets by the layout that it finds."""
@@ -231,53 +216,6 @@ class MixingClassifier(ImageClassifier):
         losses[name] = losses[name] + 0.0 * sum(nothing)
         return losses
 
-    def _check_teacher(self) -> None:
-        for method in self.mixing.methods:
-            name = type(method).__name__
-            if method.needs_teacher and self.teacher is None:
-                raise ValueError(
-                    f'{name} needs a teacher for {", ".join(method.asks_teacher)}: set teacher=dict('
-                    f"type='mmpretrain.ImageClassifier', ..., init_cfg=dict(type='Pretrained', checkpoint=...)) of "
-                    f'{type(self).__name__}, but got None'
-                )
-            if self.teacher is not None:
-                self.teacher.check(method.asks_teacher, name, self.head.num_classes, self.data_preprocessor)
-
-    def _check_labels(self, preprocessor: nn.Module, args: tuple, kwargs: dict) -> None:
-        """Before labels leave the host: on a GPU a wrong one would be an assertion without a name."""
-        num_classes = self.head.num_classes
-        data = args[0] if args else kwargs['data']
-        training = args[1] if len(args) > 1 else kwargs.get('training', False)
-        everything = data.get('data_samples') or []
-        if training:
-            _check_single_labels(everything)
-        samples = [sample for sample in everything if 'gt_label' in sample]
-        labels = [sample.gt_label for sample in samples]
-        if not labels or any(label.device.type != 'cpu' or not label.numel() for label in labels):
-            return
-        lowest, highest = torch.cat(labels).aminmax()
-        if lowest < 0 or highest >= num_classes:
-            wrong = next(i for i, label in enumerate(labels) if label.min() < 0 or label.max() >= num_classes)
-            raise ValueError(
-                f'labels have to be between 0 and {num_classes - 1} for num_classes={num_classes} of the head, but '
-                f'{samples[wrong].get("img_path", "a sample")} has {labels[wrong].tolist()}'
-            )
-
-
-def _check_single_labels(samples: list[DataSample]) -> None:
-    for sample in samples:
-        found = sample.get('gt_label')
-        if found is None and sample.get('gt_score') is None:
-            raise ValueError(
-                f'images need labels to be trained on, but {sample.get("img_path", "a sample")} has none: neither '
-                f'gt_label nor gt_score; set with_label=True in train_dataloader.dataset'
-            )
-        if found is not None and found.numel() != 1:
-            raise ValueError(
-                f'MixingClassifier needs one label an image, but {sample.get("img_path", "a sample")} has '
-                f'{found.tolist()}: shares and the consistency loss mean nothing for several labels'
-            )
-
 
 @contextmanager
 def _backbone_loaded_last(backbone: BaseModule) -> Iterator[None]:
@@ -299,63 +237,5 @@ def _backbone_loaded_last(backbone: BaseModule) -> Iterator[None]:
     load_backbone(backbone, pretrained['checkpoint'], pretrained['prefix'])
 
 
-def _without_batch_augments(data_preprocessor: dict | nn.Module | None) -> dict | nn.Module:
-    """``ImageClassifier`` would hand ``train_cfg`` to the data preprocessor, which would mix a second time."""
-    if isinstance(data_preprocessor, nn.Module):
-        augments = getattr(data_preprocessor, 'batch_augments', None)
-    else:
-        data_preprocessor = dict(data_preprocessor or {})
-        augments = data_preprocessor.setdefault('batch_augments', None)
-    if augments:
-        raise ValueError(
-            f'batch_augments of the data_preprocessor of MixingClassifier have to be empty, because train_cfg.augments '
-            f'are mixed by the classifier, but got {augments}'
-        )
-    return data_preprocessor
-
-
 def _with_channels_last(_preprocessor: nn.Module, _args: tuple, data: dict) -> dict:
     return {**data, 'inputs': data['inputs'].contiguous(memory_format=torch.channels_last)}
-
-
-def _check_head(head: nn.Module | None, embed_dims: int, shared: bool) -> None:
-    """Tries the head's criterion, and its classifier where regions share it, before training starts."""
-    name = type(head).__name__
-    if not (hasattr(head, 'num_classes') and isinstance(getattr(head, 'loss_module', None), nn.Module)):
-        raise ValueError(
-            f'head of MixingClassifier has to be one with num_classes and a loss_module, such as LinearClsHead or '
-            f'VisionTransformerClsHead, but got {name}'
-        )
-    classes = head.num_classes
-    of_loss = getattr(head.loss_module, 'num_classes', None)
-    if of_loss not in (None, classes):
-        raise ValueError(
-            f'num_classes of head is {classes}, but head.loss.num_classes is {of_loss}; both, and num_classes of '
-            f'data_preprocessor, have to be the number of classes'
-        )
-    logits, targets = torch.zeros(2, classes), torch.full((2, classes), 1 / classes)
-    try:
-        # A copy, because some criteria count what they see.
-        loss = copy.deepcopy(head.loss_module)(logits, targets, avg_factor=2)
-        fits = loss.ndim == 0
-    except Exception as error:
-        raise ValueError(
-            f'loss {type(head.loss_module).__name__} of {name} cannot take soft labels: {error}'
-        ) from error
-    if not fits:
-        raise ValueError(
-            f'loss {type(head.loss_module).__name__} of {name} has to return a scalar, but got {tuple(loss.shape)}'
-        )
-    if not shared:
-        return
-    try:
-        with torch.no_grad():
-            scores = head((torch.zeros(2, embed_dims),))
-        fits = scores.shape == (2, classes)
-    except Exception as error:
-        raise ValueError(
-            f"region_head='shared' needs a head that classifies mean tokens of {embed_dims} channels, but {name} "
-            f"cannot: {error}; use region_head='separate'"
-        ) from error
-    if not fits:
-        raise ValueError(f"region_head='shared' needs a head that gives (B, {classes}) logits, but {name} does not")

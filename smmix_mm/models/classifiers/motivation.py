@@ -1,7 +1,7 @@
 """What a classifier says about unmixed images: the pass that the model under training and a teacher share."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -11,30 +11,20 @@ from mmpretrain.models.necks import GlobalAveragePooling
 from torch import Tensor, nn
 
 from smmix_mm.adapters.base import Adapter
-from smmix_mm.compat import untraced_autocast
-from smmix_mm.structures import Motivation
+from smmix_mm.structures import Motivation, Question
 
 
-def read_motivation(
-    model: ImageClassifier,
-    adapter: Adapter,
-    images: Tensor,
-    attention: bool = True,
-    logits: bool = True,
-    class_map_of: Tensor | None = None,
-    activation: bool = False,
-    scale: float = 1.0,
-    gradient_of: Callable[[Tensor], Tensor] | None = None,
-    autocast: bool = True,
+def ask(
+    model: ImageClassifier, adapter: Adapter, images: Tensor, targets: Tensor | None, question: Question
 ) -> Motivation:
-    """Asks a classifier about unmixed images: evaluation mode, and no trace left.
+    """Asks a classifier about unmixed images, all at once: evaluation mode, and no trace left.
 
     Args:
         model (ImageClassifier): Whom to ask.
         adapter (Adapter): Of its backbone.
         images (Tensor): ``(B, C, H, W)``, preprocessed.
-        attention, logits, class_map_of, activation, scale, gradient_of, autocast: as
-            :class:`smmix_mm.mixing.base.Motivate`.
+        targets (Tensor, optional): Labels ``(B, classes)``, for class maps and gradients.
+        question (Question): What is asked.
 
     Returns:
         Motivation: All of it on the grid of this model at this scale.
@@ -42,29 +32,34 @@ def read_motivation(
     Raises:
         ValueError: If the backbone cannot run on images of that many pixels.
     """
-    by_gradient = gradient_of is not None
-    with torch.set_grad_enabled(by_gradient), evaluating(model), untraced_autocast(images.device.type, autocast):
-        if not (attention or logits or activation or by_gradient) and class_map_of is None:
-            return Motivation(adapter.grid(images))
-        images = _rescale(images, scale, adapter.stride).requires_grad_(by_gradient)
+    if not question.asked:
+        return Motivation(adapter.grid(images))
+    input_loss = question.input_gradient
+    with torch.set_grad_enabled(input_loss is not None), evaluating(model):
+        images = _rescale(images, question.scale, adapter.stride).requires_grad_(input_loss is not None)
         adapter.check_size(tuple(images.shape[-2:]))
-        features = adapter.read(images, attention=attention)
+        features = adapter.read(images, attention=question.attention)
         tokens, grid = features.tokens, features.grid
-        scores = classify(model, features.feats) if logits or by_gradient else None
+        scores = classify(model, features.feats) if question.logits or input_loss else None
         return Motivation(
             grid=grid,
             attention=features.attention,
-            logits=scores.detach() if logits else None,
+            logits=scores.detach() if question.logits else None,
             # Here, since recomputed activations have to be those of evaluation mode too.
-            gradient=torch.autograd.grad(gradient_of(scores), images)[0] if by_gradient else None,
-            class_map=None if class_map_of is None else class_scores(model, tokens, class_map_of).unflatten(1, grid),
-            activation=tokens.float().mean(dim=2).unflatten(1, grid) if activation else None,
+            input_gradient=torch.autograd.grad(input_loss(scores, targets), images)[0] if input_loss else None,
+            class_map=class_scores(model, tokens, targets).unflatten(1, grid) if question.class_map else None,
+            activation=tokens.float().mean(dim=2).unflatten(1, grid) if question.activation else None,
         )
 
 
 def classify(model: ImageClassifier, feats: tuple[Tensor, ...]) -> Tensor:
     """Logits ``(B, classes)`` of the backbone's output, by the stock neck and head."""
-    return model.head(model.neck(feats) if model.with_neck else feats)
+    return model.head(pool(model, feats))
+
+
+def pool(model: ImageClassifier, feats: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+    """What the stock neck, if there is one, makes of the backbone's output: the head's input."""
+    return model.neck(feats) if model.with_neck else feats
 
 
 def class_scores(model: ImageClassifier, tokens: Tensor, targets: Tensor) -> Tensor:

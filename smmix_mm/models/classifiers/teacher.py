@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterable
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -15,9 +14,9 @@ from smmix_mm.engine.pretrained import (
     with_strict_loading,
 )
 from smmix_mm.registry import MODELS
-from smmix_mm.structures import Motivation
+from smmix_mm.structures import Motivation, Question
 
-from .motivation import check_class_scores, read_motivation
+from .motivation import ask, check_class_scores
 
 
 class Teacher:
@@ -63,7 +62,7 @@ class Teacher:
         """Refuses, before training starts, to be asked for what it cannot tell.
 
         Args:
-            asked (Iterable[str]): See :attr:`smmix_mm.mixing.MixingMethod.asks_teacher`.
+            asked (Iterable[str]): See :attr:`smmix_mm.structures.Question.asked`.
             method (str): Named in the error.
             num_classes (int): Classes of the model under training.
             data_preprocessor (nn.Module, optional): That of the model under training, whose images the teacher gets.
@@ -108,8 +107,8 @@ class Teacher:
             load_backbone(self.model.backbone, *checkpoint)
         self._is_loaded = True
 
-    def motivate(self, images: Tensor, *asked: Any, **how: Any) -> Motivation:
-        """As :func:`read_motivation`.
+    def motivate(self, images: Tensor, targets: Tensor | None, question: Question) -> Motivation:
+        """As :func:`smmix_mm.models.classifiers.motivation.ask`.
 
         Raises:
             RuntimeError: If its weights were never loaded.
@@ -119,7 +118,7 @@ class Teacher:
         weight = next(self.model.parameters())
         if weight.device != images.device:
             self.model.to(images.device)
-        return read_motivation(self.model, self.adapter, images.to(weight.dtype), *asked, **how)
+        return ask(self.model, self.adapter, images.to(weight.dtype), targets, question)
 
     def _build(self, cfg: dict) -> nn.Module:
         """Without loading: whoever only evaluates the model under training needs no weights here."""

@@ -1,14 +1,14 @@
-"""Our own CaiT."""
+"""How CaiT is read."""
 
 import torch
 from torch import Tensor, nn
 
 from smmix_mm import functional
-from smmix_mm.models.backbones.cait import CaiT
+from smmix_mm.adapters.base import Adapter, Tap, opened
 from smmix_mm.registry import ADAPTERS
 from smmix_mm.structures import Features
 
-from .base import Adapter, Tap, opened
+from .cait import CaiT
 
 
 @ADAPTERS.register_module()

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from mmseg.models.losses import CrossEntropyLoss
 
-from smmix_mm.models import ClassWeightedCrossEntropy
+from smmix_mm.losses import ClassWeightedCrossEntropy
 
 WEIGHTS = [0.2, 1.0, 3.0]
 

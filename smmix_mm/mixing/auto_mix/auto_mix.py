@@ -6,16 +6,15 @@ from numbers import Integral
 
 import numpy as np
 import torch
-from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
 from smmix_mm import functional
+from smmix_mm.mixing.base import Answers, MixingMethod, TrainedModel
+from smmix_mm.mixing.checks import NOT_NEGATIVE, POSITIVE, check_number
 from smmix_mm.registry import BATCH_AUGMENTS, MODELS
 from smmix_mm.streams import Streams, random_pairs
 from smmix_mm.structures import Criterion, Features, MixedBatch, RegionClassifier
 
-from .base import MixingMethod, Motivate, TrainedModel
-from .checks import NOT_NEGATIVE, POSITIVE, check_number
 from .momentum_model import MomentumModel
 
 # The part of the run, at its start, in which the momentum does not change.
@@ -113,19 +112,18 @@ class AutoMix(MixingMethod):
         self.mix_block: nn.Module | None = None
         self.momentum_model: MomentumModel | None = None
         self.one_hot_head: nn.Module | None = None
-        # In a tuple the classifier around this method is known to it without being a part of it.
-        self._model: tuple[TrainedModel, ...] = ()
 
     def prepare(self, model: TrainedModel) -> None:
         layer = _find_layer(model, self.layer)
-        self._model = (model,)
         self.momentum_model = MomentumModel(model, layer)
         self.one_hot_head = copy.deepcopy(model.head)
         channels = model.adapter.layer_dims(layer)
         self.mix_block = MODELS.build({'type': 'smmix_mm.MixBlock', 'in_channels': channels, **self._mix_block_cfg})
 
-    def forward(self, images: Tensor, targets: Tensor, motivate: Motivate, streams: Streams) -> MixedBatch:
-        self.momentum_model.update_parameters(self._model[0], self._momentum())
+    def before_step(self, model: TrainedModel, progress: float) -> None:
+        self.momentum_model.update_parameters(model, self.find_momentum(progress))
+
+    def forward(self, images: Tensor, targets: Tensor, answers: Answers, streams: Streams) -> MixedBatch:
         features = self.momentum_model.read_layer(images)
         losses = self._mix_block_losses(images, targets, features, streams)
         share, pairs = self.draw(streams.local, images)
@@ -134,6 +132,7 @@ class AutoMix(MixingMethod):
         return MixedBatch(
             images=torch.cat([mixed, images]),
             targets=torch.cat([functional.mix_pairs(targets, share, pairs), targets]),
+            share=share,
             losses=losses,
         )
 
@@ -148,7 +147,7 @@ class AutoMix(MixingMethod):
         labels, one_hot = mixed.targets.chunk(2)
         return {
             'loss_cls': criterion(logits.chunk(2)[0], labels),
-            'loss_one_hot': criterion(self._classify_unmixed(features), one_hot),
+            'loss_one_hot': criterion(self.one_hot_head(features.pooled).chunk(2)[1], one_hot),
             **mixed.losses,
         }
 
@@ -167,11 +166,6 @@ class AutoMix(MixingMethod):
         """
         return float(stream.beta(self.alpha, self.alpha)), random_pairs(stream, len(images), images.device)
 
-    def _classify_unmixed(self, features: Features) -> Tensor:
-        model = self._model[0]
-        feats = model.neck(features.feats) if model.with_neck else features.feats
-        return self.one_hot_head(feats).chunk(2)[1]
-
     def _mix_block_losses(
         self, images: Tensor, targets: Tensor, features: Tensor, streams: Streams
     ) -> dict[str, Tensor]:
@@ -185,10 +179,10 @@ class AutoMix(MixingMethod):
         if learns:
             mixed = functional.mix_masked(images, images[pairs], mask)
             labels = functional.mix_pairs(targets, share, pairs)
-            losses['loss_mix_block'] = self._model[0].criterion(self.momentum_model(mixed), labels)
+            losses['loss_mix_block'] = self.momentum_model.criterion(self.momentum_model(mixed), labels)
         if self.mask_weight:
             excess = ((mask.mean() - share).abs() - self.mask_margin).clamp(min=0)
-            losses['loss_mask'] = self.mask_weight * _half_cosine(_progress()) * excess
+            losses['loss_mask'] = self.mask_weight * _half_cosine(streams.progress) * excess
         return losses
 
     def _mix(self, images: Tensor, features: Tensor, share: float, pairs: Tensor) -> Tensor:
@@ -197,8 +191,12 @@ class AutoMix(MixingMethod):
             return torch.lerp(images, images[pairs], share)
         return functional.mix_masked(images, images[pairs], self.mix_block(features[pairs], features, share))
 
-    def _momentum(self) -> float:
-        progress = _progress()
+    def find_momentum(self, progress: float) -> float:
+        """What part of the model the momentum model takes over when that much of the run is over.
+
+        Args:
+            progress (float): From 0 to 1.
+        """
         if progress < CONSTANT_MOMENTUM:
             return self.momentum
         return self.end_momentum + (self.momentum - self.end_momentum) * _half_cosine(progress)
@@ -212,12 +210,6 @@ class AutoMix(MixingMethod):
             f'learn_prob={self.learn_prob}, mask_weight={self.mask_weight}, mask_margin={self.mask_margin}, '
             f'min_share={self.min_share}'
         )
-
-
-def _progress() -> float:
-    """How much of the run is over, from 0 to 1; 0 where no run is known of."""
-    hub = MessageHub.get_current_instance()
-    return min(hub.get_info('iter', 0) / (hub.get_info('max_iters') or math.inf), 1.0)
 
 
 def _half_cosine(progress: float) -> float:

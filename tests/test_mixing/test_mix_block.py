@@ -4,7 +4,7 @@ import pytest
 import reference
 import torch
 
-from smmix_mm.models import MixBlock
+from smmix_mm.mixing import MixBlock
 from smmix_mm.registry import MODELS
 
 

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from smmix_mm.adapters.base import build_adapter
-
-from .base import TrainedModel
+from smmix_mm.mixing.base import TrainedModel
 
 
 class MomentumModel(nn.Module):
@@ -40,6 +39,10 @@ class MomentumModel(nn.Module):
         """Logits ``(B, classes)``; gradients reach the images, not the parameters."""
         feats = self.module['backbone'](images)
         return self.module['head'](self.module['neck'](feats) if 'neck' in self.module else feats)
+
+    def criterion(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The head's loss of logits ``(B, classes)`` under soft targets ``(B, classes)``."""
+        return self.module['head'].loss_module(logits, targets, avg_factor=len(logits))
 
     # No care for autocast's cache is needed: it holds weights that need gradients, and these do not.
     @torch.no_grad()

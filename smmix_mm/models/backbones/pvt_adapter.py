@@ -1,14 +1,14 @@
-"""Our own PVT."""
+"""How PVT is read."""
 
 import math
 
 from torch import Tensor, nn
 
-from smmix_mm.models.backbones.pvt import NUM_STAGES, PVT
+from smmix_mm.adapters.base import Adapter, Tap, opened, read_scores
 from smmix_mm.registry import ADAPTERS
 from smmix_mm.structures import Features
 
-from .base import Adapter, Tap, opened, read_scores
+from .pvt import NUM_STAGES, PVT
 
 
 @ADAPTERS.register_module()

@@ -1,3 +1,5 @@
+"""Losses of a batch that was mixed, and of a segmentor's pixels."""
+
 from .class_weighted_cross_entropy import ClassWeightedCrossEntropy
 from .smmix_loss import SMMixLoss
 
