@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from mmengine.config import Config, DictAction
 from mmengine.logging import MessageHub
 from mmpretrain.models import build_classifier
@@ -181,6 +182,22 @@ def test_hook_example_logs():
 def test_readme_is_short():
     assert len((ROOT / 'README.md').read_text().splitlines()) <= 170
     assert (ROOT / 'docs/images/mixed.png').stat().st_size < 300_000
+
+
+def test_overview_quotes_the_figures_of_the_metafiles():
+    text = (ROOT / 'configs/README.md').read_text()
+    section = text[text.index('## Published accuracy') : text.index('## Names')]
+    rows = [line for line in section.splitlines() if line.startswith('| ') and ':--' not in line]
+    quoted = [float(figure) for row in rows for figure in re.findall(r'\d+\.\d', row)]
+    known = [
+        result['Metrics']['Top 1 Accuracy']
+        for metafile in (ROOT / 'configs').glob('*/metafile.yml')
+        for model in yaml.safe_load(metafile.read_text())['Models']
+        if model['Name'].endswith('in1k')
+        for result in model.get('Results', [])
+    ]
+    assert len(quoted) == 52
+    assert set(quoted) <= set(known)
 
 
 def test_indices_list_every_page():
