@@ -1,16 +1,23 @@
 """What the documents say runs."""
 
 import argparse
+import itertools
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
+import yaml
 from mmengine.config import Config, DictAction
+from mmengine.logging import MessageHub
 from mmpretrain.models import build_classifier
-from mmpretrain.registry import HOOKS
+from mmpretrain.registry import DATASETS, HOOKS
 
 from smmix_mm.adapters import build_adapter
 from smmix_mm.registry import MODELS
@@ -19,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
     'README.md',
     'CHANGELOG.md',
+    'tests/data/README.md',
     *(f'docs/{path.name}' for path in sorted((ROOT / 'docs').glob('*.md'))),
     'configs/README.md',
     *(f'configs/{path.parent.name}/README.md' for path in sorted((ROOT / 'configs').glob('*/README.md'))),
@@ -26,12 +34,59 @@ DOCUMENTS = [
 HEAD = dict(type='LinearClsHead', num_classes=4, in_channels=32)
 
 
+# Every marked example, <!-- example: NAME -->, has its test below.
+EXAMPLES = {
+    ('docs/get_started.md', 'teacher'),
+    ('docs/get_started.md', 'functional'),
+    ('docs/transfer.md', 'backbone'),
+    ('docs/architecture.md', 'method'),
+    ('docs/architecture.md', 'adapter'),
+    ('docs/architecture.md', 'dataset'),
+    ('docs/architecture.md', 'dataset-config'),
+    ('docs/architecture.md', 'hook'),
+}
+
+
 def code_blocks(document: str, language: str) -> list[str]:
     return re.findall(rf'```{language}\n(.*?)```', (ROOT / document).read_text(), re.DOTALL)
 
 
-def test_readme_example_needs_torch_alone():
-    (example,) = [block for block in code_blocks('README.md', 'python') if 'smmix_mm.functional' in block]
+def read_example(document: str, name: str) -> str:
+    pattern = rf'<!-- example: {name} -->\n```python\n(.*?)```'
+    (example,) = re.findall(pattern, (ROOT / document).read_text(), re.DOTALL)
+    return example
+
+
+def run_example(document: str, name: str) -> dict[str, Any]:
+    """What the example defines; it may be run several times."""
+    scope = {}
+    exec(read_example(document, name).replace('register_module()', 'register_module(force=True)'), scope)
+    return scope
+
+
+def anchors(path: Path) -> set[str]:
+    """Those that GitHub gives to the headings of a page."""
+    text = re.sub(r'```.*?```', '', path.read_text(), flags=re.DOTALL)
+    found = set()
+    for title in re.findall(r'^#+ (.*)$', text, re.MULTILINE):
+        title = re.sub(r'\[([^]]*)\]\([^)]*\)', r'\1', title).lower()
+        slug = re.sub(r'[^\w\- ]', '', title).strip().replace(' ', '-')
+        repeats = (f'{slug}-{number}' if number else slug for number in itertools.count())
+        found.add(next(name for name in repeats if name not in found))
+    return found
+
+
+def test_all_marked_examples_are_tested():
+    marked = {
+        (document, name)
+        for document in DOCUMENTS
+        for name in re.findall(r'<!-- example: (.*?) -->', (ROOT / document).read_text())
+    }
+    assert marked == EXAMPLES
+
+
+def test_functional_example_needs_torch_alone():
+    example = read_example('docs/get_started.md', 'functional')
     blocked = "import sys\nsys.modules.update(dict.fromkeys(('mmengine', 'mmcv', 'mmpretrain')))\n"
     check = '\nassert mixed.shape == images.shape and soft_labels.sum(1).allclose(torch.ones(8))'
     subprocess.run([sys.executable, '-c', blocked + example + check], check=True, cwd=ROOT)
@@ -52,10 +107,8 @@ def test_readme_diff_turns_a_stock_config_into_smmix():
     assert left.unexpected_keys == ['region_head.weight', 'region_head.bias']
 
 
-def test_readme_teacher_is_built():
-    (example,) = [block for block in code_blocks('README.md', 'python') if 'teacher=' in block]
-    scope = {}
-    exec(example, scope)
+def test_teacher_example_is_built():
+    scope = run_example('docs/get_started.md', 'teacher')
     model = MODELS.build(scope['model'])
     assert model.teacher.num_classes == 1000
     checkpoint = Path(scope['model']['teacher']['init_cfg']['checkpoint'])
@@ -64,12 +117,10 @@ def test_readme_teacher_is_built():
         model.init_weights()
 
 
-@pytest.mark.parametrize('name', ['InPlaceMix', 'T2TViTAdapter'])
+@pytest.mark.parametrize('name', ['method', 'adapter'])
 def test_architecture_example_runs(pvt_arch, name):
-    (example,) = [block for block in code_blocks('docs/architecture.md', 'python') if f'class {name}' in block]
-    scope = {}
-    exec(example.replace('register_module()', 'register_module(force=True)'), scope)
-    if name == 'InPlaceMix':
+    run_example('docs/architecture.md', name)
+    if name == 'method':
         backbone = dict(type='smmix_mm.PVT', arch=pvt_arch, img_size=32)
         method = dict(type='smmix_mm.InPlaceMix', region=(2, 2))
     else:
@@ -100,6 +151,62 @@ def test_architecture_example_runs(pvt_arch, name):
     mixed = method(images, targets, model.answer(method.questions, images, targets), streams)
     assert mixed.images.shape == images.shape
     assert mixed.targets.sum(dim=1).tolist() == pytest.approx([1, 1, 1])
+
+
+def test_dataset_example_loads_images(tmp_path):
+    run_example('docs/architecture.md', 'dataset')
+    settings = run_example('docs/architecture.md', 'dataset-config')['train_dataset']
+    folder = tmp_path / settings['data_prefix']
+    folder.mkdir()
+    for name in ('dog_0001.jpg', 'cat_0002.jpg', 'cat_0001.jpg'):
+        cv2.imwrite(str(folder / name), np.full((48, 64, 3), 100, dtype=np.uint8))
+    dataset = DATASETS.build({**settings, 'data_root': str(tmp_path)})
+    samples = list(dataset)
+    assert [sample['data_samples'].gt_label.item() for sample in samples] == [0, 0, 1]
+    assert {tuple(sample['inputs'].shape) for sample in samples} == {(3, 224, 224)}
+    (folder / 'cat_0001.jpg').write_bytes(b'no image')
+    with pytest.raises(Exception, match=r'cat_0001\.jpg'):
+        dataset[0]
+
+
+def test_hook_example_logs():
+    run_example('docs/architecture.md', 'hook')
+    model = torch.nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[3.0, 4.0]]))
+    hook = HOOKS.build(dict(type='smmix_mm.WeightNormHook', interval=2))
+    runner = SimpleNamespace(model=model, message_hub=MessageHub.get_instance('hook_example'), iter=0)
+    for runner.iter in range(4):
+        hook.after_train_iter(runner, runner.iter)
+    assert runner.message_hub.get_scalar('train/weight_norm').data[0].tolist() == [5.0, 5.0]
+
+
+def test_readme_is_short():
+    assert len((ROOT / 'README.md').read_text().splitlines()) <= 170
+    assert (ROOT / 'docs/images/mixed.png').stat().st_size < 300_000
+
+
+def test_overview_quotes_the_figures_of_the_metafiles():
+    text = (ROOT / 'configs/README.md').read_text()
+    section = text[text.index('## Published accuracy') : text.index('## Names')]
+    rows = [line for line in section.splitlines() if line.startswith('| ') and ':--' not in line]
+    quoted = [float(figure) for row in rows for figure in re.findall(r'\d+\.\d', row)]
+    known = [
+        result['Metrics']['Top 1 Accuracy']
+        for metafile in (ROOT / 'configs').glob('*/metafile.yml')
+        for model in yaml.safe_load(metafile.read_text())['Models']
+        if model['Name'].endswith('in1k')
+        for result in model.get('Results', [])
+    ]
+    assert len(quoted) == 52
+    assert set(quoted) <= set(known)
+
+
+def test_indices_list_every_page():
+    pages = {path.name for path in (ROOT / 'docs').glob('*.md')} - {'README.md'}
+    for document, prefix in (('README.md', 'docs/'), ('docs/README.md', '')):
+        targets = re.findall(r'\]\(([^)#]+)', (ROOT / document).read_text())
+        assert {prefix + page for page in pages} <= set(targets)
 
 
 def switches() -> list[list[str]]:
@@ -133,9 +240,12 @@ def test_switches_work_on_the_command_line(options):
 
 @pytest.mark.parametrize('document', DOCUMENTS)
 def test_links_lead_somewhere(document):
+    """Files exist, and so do the headings that are named in them."""
     path = ROOT / document
-    for target in re.findall(r'\]\((?!https?://)([^)#]+)', path.read_text()):
-        assert (path.parent / target).exists(), target
+    for target, anchor in re.findall(r'\]\((?!https?://)([^)#]*)#?([^)]*)\)', path.read_text()):
+        page = path.parent / target if target else path
+        assert page.exists(), target
+        assert not anchor or anchor in anchors(page), f'{target}#{anchor}'
 
 
 @pytest.mark.parametrize('document', DOCUMENTS)
@@ -144,10 +254,8 @@ def test_nothing_is_left_to_fill_in(document):
     assert not re.findall(r'@[A-Z]+@', (ROOT / document).read_text())
 
 
-def test_readme_backbone_builds():
-    (example,) = [block for block in code_blocks('README.md', 'python') if 'featmap' in block]
-    scope = {}
-    exec(example, scope)
+def test_backbone_example_builds():
+    scope = run_example('docs/transfer.md', 'backbone')
     backbone = MODELS.build(scope['backbone'])
     with torch.no_grad():
         maps = backbone(torch.zeros(1, 3, 64, 96))
@@ -171,8 +279,8 @@ def test_readme_backbone_builds():
         'dataset_converters/ade20k.py',
     ],
 )
-def test_options_in_the_readme_exist(command):
-    text = (ROOT / 'README.md').read_text()
+def test_options_in_the_docs_exist(command):
+    text = ''.join((ROOT / page).read_text() for page in ('README.md', 'docs/train_test.md', 'docs/transfer.md'))
     path = ROOT / 'tools' / command
     # A command line may be shared within the folder.
     source = ''.join(file.read_text() for file in path.parent.glob('*.py'))

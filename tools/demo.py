@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WORK_DIR = Path('work_dirs/demo')
 SIDE_BY_SIDE = 2
 NUM_PICTURES = 8
+NUM_MIXED = 4
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def save_mixed_batch(run: Run) -> Path:
     dataset = DATASETS.build(cfg.val_dataloader.dataset)
     model = build_model(cfg)
     model.load_state_dict(read_weights(run.checkpoint))
-    chosen = torch.linspace(0, len(dataset) - 1, NUM_PICTURES).long().tolist()
+    chosen = torch.linspace(0, len(dataset) - 1, NUM_MIXED).long().tolist()
     batch = model.data_preprocessor(default_collate([dataset[index] for index in chosen]))
     labels = [str(sample.gt_label.item()) for sample in batch['data_samples']]
     path = WORK_DIR / 'mixed.png'

@@ -81,7 +81,7 @@ def ask(rank, port, work_dir):
     torch.distributed.init_process_group('gloo', f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
     with pytest.raises(ValueError, match='another run trains in'):
         hold_work_dir(work_dir).__enter__()
-    torch.distributed.destroy_process_group()
+    torch.distributed.barrier()
 
 
 def test_all_ranks_are_told_that_the_first_one_cannot_have_it(tmp_path):
