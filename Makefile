@@ -6,6 +6,9 @@ READY := $(VENV)/.ready
 OPENMMLAB_VENV := .venv-openmmlab
 OPENMMLAB_READY := $(OPENMMLAB_VENV)/.ready
 SOURCES := smmix_mm configs tools tests
+# Tests of one file stay together: they share what is made once for all of them. pytest-xdist's own -n auto counts cores
+# without their second threads.
+ON_ALL_CORES := -n logical --dist loadfile --durations 10
 
 .PHONY: help demo test test-slow test-openmmlab lint format bench env clean
 .DEFAULT_GOAL := help
@@ -16,14 +19,14 @@ help:  ## Lists the commands
 demo: $(READY)  ## Pretrains a small PVT with CutMix and with SMMix, detects and segments with it, and compares
 	$(RUN) tools/demo.py
 
-test: $(READY)  ## All tests but the slow ones
-	$(RUN) -m pytest -m "not slow"
+test: $(READY)  ## All tests but the slow ones, on all cores
+	$(RUN) -m pytest -m "not slow" $(ON_ALL_CORES)
 
 test-slow: $(READY)  ## The slow tests
 	$(RUN) -m pytest -m slow
 
 test-openmmlab: $(OPENMMLAB_READY)  ## The tests of `make test` with the original OpenMMLab packages on torch 2.1
-	$(OPENMMLAB_VENV)/bin/python -m pytest -m "not slow"
+	$(OPENMMLAB_VENV)/bin/python -m pytest -m "not slow" $(ON_ALL_CORES)
 
 lint: $(READY)  ## Checks format and style
 	$(RUN) -m ruff format --check $(SOURCES)
