@@ -1,7 +1,7 @@
 """Checkpoints of earlier versions load and resume.
 
-``tests/data/continuity`` was made by ``python tests/test_continuity.py`` with the code of commit fc4719a, before methods
-asked by questions and before the packages of checkpoints and of resuming were taken out of ``engine``.
+``python tests/test_continuity.py`` made ``tests/data/continuity`` with the code of commit fc4719a, before methods asked
+by questions and before the packages of checkpoints and of resuming were taken out of ``engine``.
 """
 
 import copy
