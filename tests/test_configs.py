@@ -714,6 +714,17 @@ def test_recipe_of_small_data(path):
     assert ('cifar100' if classes == 100 else 'cifar10') in cfg.train_dataloader.dataset.data_root.lower()
 
 
+@pytest.mark.parametrize('size', ['32', '224'])
+def test_data_of_cifar_differ_in_their_classes_alone(size):
+    ten, hundred = (Config.fromfile(ROOT / f'configs/_base_/datasets/cifar{n}_bs100_{size}.py') for n in (10, 100))
+    names = {re.sub(r'\.\d$', '', name) for name in differences(ten.to_dict(), hundred.to_dict())}
+    loaders = {
+        f'{split}_dataloader.dataset.{key}' for split in ('train', 'val', 'test') for key in ('type', 'data_root')
+    }
+    preprocessor = {f'data_preprocessor.{key}' for key in ('num_classes', 'mean', 'std')}
+    assert names == {'dataset_type', 'data_root'} | loaders | preprocessor
+
+
 def test_learning_rate_on_small_data():
     rates = learning_rates(load(ROOT / 'configs/smmix/vit-cifar_smmix_1xb100-200e_cifar10.py'), 200)
     assert rates[0] == pytest.approx(1e-6)

@@ -109,6 +109,34 @@ def test_configs_of_the_demo_differ_in_the_first_weights_alone(task):
     )
 
 
+@pytest.mark.parametrize('task', ['mask_rcnn', 'sem_fpn'])
+def test_the_demo_has_the_parts_of_the_published_runs(task):
+    """The same transforms, samplers, loops and optimiser, with settings of its own."""
+    (path,) = (ROOT / 'configs' / task).glob('*pvt-mini-scratch*.py')
+    demo, published = read(path), read(TINY[task])
+    data = ('smmix_mm.DigitScenesDetection', 'smmix_mm.DigitScenesSegmentation', published.dataset_type)
+    for part in ('train_dataloader', 'val_dataloader', 'test_dataloader', 'val_evaluator', 'test_evaluator'):
+        types = [[name for name in find_types(cfg[part]) if name not in data] for cfg in (demo, published)]
+        assert types[0] == types[1]
+    for part in ('optim_wrapper', 'train_cfg', 'val_cfg', 'test_cfg'):
+        assert list(find_types(demo[part])) == list(find_types(published[part]))
+    optimizers = [dict(cfg.optim_wrapper.optimizer, lr=None) for cfg in (demo, published)]
+    assert optimizers[0] == optimizers[1]
+
+
+def test_data_of_both_detectors_differ_in_the_masks_alone():
+    boxes, masks = read(TINY['retinanet']), read(TINY['mask_rcnn'])
+    for split in ('train', 'val', 'test'):
+        loaders = [cfg[f'{split}_dataloader'].to_dict() for cfg in (boxes, masks)]
+        for loader in loaders:
+            loader['dataset'].pop('pipeline')
+        assert loaders[0] == loaders[1]
+    for name in ('train_pipeline', 'val_pipeline', 'test_pipeline'):
+        without = [{key: value for key, value in step.items() if key != 'with_mask'} for step in masks[name]]
+        assert without == boxes[name]
+        assert ['with_mask' in step for step in masks[name]].count(True) == 1
+
+
 @each_dense_config
 def test_first_weights_are_where_the_pretraining_leaves_them(path):
     backbone = read(path).model.backbone
