@@ -64,18 +64,18 @@ TABLES_6_TO_9 = {
 }
 VARIANTS = {**TABLES_6_TO_9, 'deit-small_smmix-half-motivation': {'motivation_scale': 0.5}}
 
-# Small data: by method, the models at 224 x 224, at 32 x 32, and at 32 x 32 from image folders.
+# Small data: by method, the models at 224 x 224 and at 32 x 32.
 LARGE, SMALL = ('deit-small', 'swin-tiny'), ('vit-cifar', 'pvt-cifar')
 CIFAR = {
-    **dict.fromkeys(('cutmix', 'transmix', 'tokenmix', 'smmix'), (LARGE, SMALL, SMALL)),
-    'automix': (LARGE, SMALL, ()),
-    'unmixed': ((), SMALL, ()),
+    **dict.fromkeys(('cutmix', 'transmix', 'tokenmix', 'smmix', 'automix'), (LARGE, SMALL)),
+    'unmixed': ((), SMALL),
 }
 
 METHODS = {*TABLE_1, *TABLE_2}
 CONFIGS = [path for path in ALL_CONFIGS if path.parent.name in METHODS]
 IMAGENET = [path for path in CONFIGS if path.stem.endswith('in1k')]
 SMALL_DATA = [path for path in CONFIGS if 'cifar1' in path.stem]
+FOLDERS = [path for path in ALL_CONFIGS if path.parent.name == 'cifar_folders']
 
 # Sizes as published, heads included, what only training uses left out.
 PARAMETERS = {
@@ -224,10 +224,12 @@ def test_small_data_have_a_config_for_each_model_and_method(data):
     expected = {
         f'{model}_{method}_1xb100-200e_{data}{form}'
         for method, forms in CIFAR.items()
-        for form, models in zip(('-224', '', '-folders'), forms, strict=True)
+        for form, models in zip(('-224', ''), forms, strict=True)
         for model in models
     }
     assert {path.stem for path in SMALL_DATA if f'{data}' in path.stem.replace('-', '_').split('_')} == expected
+    expected = {f'{model}_1xb100-200e_{data}-folders' for model in SMALL}
+    assert {path.stem for path in FOLDERS if f'{data}-' in path.stem} == expected
 
 
 def test_the_demo_has_both_of_its_models():
@@ -313,12 +315,9 @@ def decay_by_parameter(model: torch.nn.Module, cfg: Config) -> dict[str, float]:
     return {name: decay[id(parameter)] for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-# All others have the optimiser of one of these, see test_a_run_is_a_recipe_and_a_method.
+# All others have the optimiser of one of these, see test_runs_of_a_recipe_differ_in_the_mixing_alone.
 DECAYS = [
-    path
-    for path in CONFIGS
-    if (path.parent.name == 'cutmix' and '-folders' not in path.stem)
-    or (path in IMAGENET and parts_of(path)[:2] in DECAY)
+    path for path in CONFIGS if path.parent.name == 'cutmix' or (path in IMAGENET and parts_of(path)[:2] in DECAY)
 ]
 
 
@@ -524,20 +523,26 @@ def test_a_method_writes_out_all_its_settings(path):
 OF_THE_FIGURE = {'FMix.alpha': 0.2, 'SaliencyMix.alpha': 0.2}
 
 
-def recipe_file(path: Path) -> Path:
-    """The first base of a config."""
-    (name,) = re.findall(r"_base_/(recipes/[^']+)'", path.read_text())
-    return ROOT / 'configs/_base_' / name
+def run_of_the_same_recipe(path: Path) -> Path:
+    """Another method's run, by which a run is measured: CutMix's, or the unmixed one of the benchmark of Table 2."""
+    model, _, run = parts_of(path)
+    method = 'unmixed' if path in IMAGENET and path.parent.name in TABLE_2 else 'cutmix'
+    return ROOT / f'configs/{method}/{model}_{method}_{run}.py'
 
 
-@every_config
-def test_a_run_is_a_recipe_and_a_method(path):
-    """From its recipe a run differs in the mixing, and in what the method needs."""
+# DeiT with the released codes of two methods: their values are those of test_recipe.
+OF_ANOTHER_RECIPE = [path for path in IMAGENET if parts_of(path)[0] in DEIT and path.parent.name in RUNS]
+
+
+@pytest.mark.parametrize(
+    'path', [path for path in CONFIGS if path not in OF_ANOTHER_RECIPE], ids=lambda path: path.stem
+)
+def test_runs_of_a_recipe_differ_in_the_mixing_alone(path):
+    """And in what a method needs."""
     model, method, _ = parts_of(path)
-    recipe = load(recipe_file(path)).to_dict()
     differ = {
         name
-        for name in differences(load(path).to_dict(), recipe)
+        for name in differences(load(path).to_dict(), load(run_of_the_same_recipe(path)).to_dict())
         if not name.startswith(('mixing.', 'model.train_cfg.', 'mix_block_keys.'))
     }
     asks_teacher = {name for name in differ if name.startswith(('teacher.', 'model.teacher.'))}
@@ -554,11 +559,16 @@ def test_a_run_is_a_recipe_and_a_method(path):
     assert differ - asks_teacher - {'mixing', 'model.train_cfg'} == expected
 
 
-def test_smmix_and_its_variants_have_the_recipe_of_cutmix():
-    for path in CONFIGS:
-        model, _, run = parts_of(path)
-        if path.parent.name == 'smmix':
-            assert recipe_file(path) == recipe_file(path.parents[1] / 'cutmix' / f'{model}_cutmix_{run}.py')
+@pytest.mark.parametrize('path', OF_ANOTHER_RECIPE, ids=lambda path: path.stem)
+def test_sizes_of_deit_share_the_recipe_of_a_released_code(path):
+    model, method, _ = parts_of(path)
+    small = load(path.with_stem(path.stem.replace(model, 'deit-small')))
+    expected = set() if model == 'deit-small' else {'model.backbone.arch', 'model.head.in_channels'}
+    if (model, method) == ('deit-base', 'transmix'):
+        probabilities = {f'{probs}.{index}' for probs in ('mixing.probs', 'model.train_cfg.probs') for index in (0, 1)}
+        expected |= {'optim_wrapper.optimizer.weight_decay', 'param_scheduler.0.end', 'param_scheduler.1.begin'}
+        expected |= probabilities
+    assert differences(load(path).to_dict(), small.to_dict()) == expected
 
 
 @pytest.mark.parametrize('name', VARIANTS)
@@ -704,6 +714,17 @@ def test_recipe_of_small_data(path):
     assert ('cifar100' if classes == 100 else 'cifar10') in cfg.train_dataloader.dataset.data_root.lower()
 
 
+@pytest.mark.parametrize('size', ['32', '224'])
+def test_data_of_cifar_differ_in_their_classes_alone(size):
+    ten, hundred = (Config.fromfile(ROOT / f'configs/_base_/datasets/cifar{n}_bs100_{size}.py') for n in (10, 100))
+    names = {re.sub(r'\.\d$', '', name) for name in differences(ten.to_dict(), hundred.to_dict())}
+    loaders = {
+        f'{split}_dataloader.dataset.{key}' for split in ('train', 'val', 'test') for key in ('type', 'data_root')
+    }
+    preprocessor = {f'data_preprocessor.{key}' for key in ('num_classes', 'mean', 'std')}
+    assert names == {'dataset_type', 'data_root'} | loaders | preprocessor
+
+
 def test_learning_rate_on_small_data():
     rates = learning_rates(load(ROOT / 'configs/smmix/vit-cifar_smmix_1xb100-200e_cifar10.py'), 200)
     assert rates[0] == pytest.approx(1e-6)
@@ -748,9 +769,9 @@ def cifar(tmp_path, monkeypatch):
 def test_both_forms_of_cifar_give_the_same_pictures(cifar):
     root, images, labels = cifar
     found = []
-    for form in ('', '-folders'):
-        cfg = Config.fromfile(ROOT / f'configs/smmix/vit-cifar_smmix_1xb100-200e_cifar10{form}.py')
-        if not form:
+    for path in ('smmix/vit-cifar_smmix_1xb100-200e_cifar10', 'cifar_folders/vit-cifar_1xb100-200e_cifar10-folders'):
+        cfg = Config.fromfile(ROOT / f'configs/{path}.py')
+        if 'folders' not in path:
             cfg.test_dataloader.dataset.update(data_root=str(root), download=False)
         dataset = DATASETS.build(cfg.test_dataloader.dataset)
         preprocess = MODELS.build(dict(cfg.data_preprocessor, type='mmpretrain.ClsDataPreprocessor'))
@@ -777,7 +798,8 @@ def test_both_forms_of_cifar_give_the_same_pictures(cifar):
     [*((model, '-224') for model in LARGE), *((model, form) for model in SMALL for form in ('', '-folders'))],
 )
 def test_pictures_of_cifar_are_of_the_size_the_model_is_for(model, form, cifar):
-    cfg = Config.fromfile(ROOT / f'configs/smmix/{model}_smmix_1xb100-200e_cifar10{form}.py')
+    path = 'cifar_folders/{}_1xb100-200e_cifar10{}' if form == '-folders' else 'smmix/{}_smmix_1xb100-200e_cifar10{}'
+    cfg = Config.fromfile(ROOT / f'configs/{path.format(model, form)}.py')
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         if form != '-folders':
             loader.dataset.update(data_root=str(cifar[0]), download=False)
@@ -793,7 +815,7 @@ def test_pictures_of_cifar_are_of_the_size_the_model_is_for(model, form, cifar):
 
 @pytest.mark.parametrize('data', ['cifar10', 'cifar100'])
 def test_folders_lie_where_the_environment_says(data, monkeypatch):
-    path = ROOT / f'configs/smmix/vit-cifar_smmix_1xb100-200e_{data}-folders.py'
+    path = ROOT / f'configs/cifar_folders/vit-cifar_1xb100-200e_{data}-folders.py'
     monkeypatch.delenv('DATA_ROOT', raising=False)
     loaders = ('train_dataloader', 'val_dataloader', 'test_dataloader')
     cfg = Config.fromfile(path)
@@ -806,10 +828,51 @@ def test_folders_lie_where_the_environment_says(data, monkeypatch):
     assert [cfg[loader].dataset.data_prefix for loader in loaders] == ['train', 'test', 'test']
 
 
+@pytest.mark.parametrize('method', CIFAR)
+@pytest.mark.parametrize('path', FOLDERS, ids=lambda path: path.stem)
+def test_the_environment_names_the_method_that_learns_from_folders(path, method, monkeypatch):
+    """Its run is the one on mmpretrain's dataset but for the reading, and has a work directory of its own."""
+    monkeypatch.delenv('METHOD', raising=False)
+    assert Config.fromfile(path).mixing == load(ROOT / 'configs/smmix/pvt-cifar_smmix_1xb100-200e_cifar10.py').mixing
+    monkeypatch.setenv('METHOD', method)
+    cfg = Config.fromfile(path)
+    model, run = path.stem.removesuffix('-folders').split('_', 1)
+    assert cfg.work_dir == f'work_dirs/{model}_{method}_{run}-folders'
+    differ = differences(cfg.to_dict(), load(ROOT / f'configs/{method}/{model}_{method}_{run}.py').to_dict())
+    data = (
+        'train_pipeline.',
+        'test_pipeline.',
+        *(f'{split}_dataloader.dataset.' for split in ('train', 'val', 'test')),
+    )
+    assert {name for name in differ if not name.startswith(data)} == {
+        'work_dir',
+        'dataset_type',
+        'data_root',
+        'data_preprocessor.to_rgb',
+    }
+    types = [step.type for step in cfg.train_pipeline]
+    assert types == ['smmix_mm.LoadImage', 'mmpretrain.RandomCrop', 'mmpretrain.RandomFlip', 'mmpretrain.PackInputs']
+
+
+def test_the_readme_names_the_teacher_from_folders(monkeypatch):
+    """As the command of its README does: the weights that the CutMix run from the same folders leaves."""
+    text = (ROOT / 'configs/cifar_folders/README.md').read_text()
+    (option,) = re.findall(r'^ +(model\.\S+)=(\S+)$', text, re.MULTILINE)
+    path = ROOT / 'configs/cifar_folders/vit-cifar_1xb100-200e_cifar10-folders.py'
+    monkeypatch.setenv('METHOD', 'tokenmix')
+    cfg = Config.fromfile(path)
+    before = cfg.to_dict()
+    cfg.merge_from_dict(dict([option]))
+    assert differences(cfg.to_dict(), before) == {option[0]} == {'model.teacher.init_cfg.checkpoint'}
+    monkeypatch.setenv('METHOD', 'cutmix')
+    cutmix = Config.fromfile(path)
+    assert option[1] == f'{cutmix.work_dir}/epoch_{cutmix.train_cfg.max_epochs}.pth'
+
+
 def test_metafiles_list_every_published_config():
     index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
     assert {ROOT / metafile for metafile in index['Import']} == {path.parent / 'metafile.yml' for path in ALL_CONFIGS}
-    listed = []
+    listed, names = [], []
     counts = {}
     for metafile in index['Import']:
         content = yaml.safe_load((ROOT / metafile).read_text())
@@ -820,23 +883,34 @@ def test_metafiles_list_every_published_config():
         for model in content['Models']:
             path = ROOT / model['Config']
             listed.append(path)
-            assert model['Name'] == path.stem
+            names.append(model['Name'])
+            # Dense runs have one config for all weights that a backbone starts from.
+            method = re.search('-(smmix|cutmix)-pre', model['Name']) if path not in CONFIGS else None
+            assert model['Name'].replace(method[0] if method else '', '') == path.stem
+            source = model['Metadata'].get('Pretrained Backbone')
+            assert bool(source) == bool(method)
+            if method:
+                assert (ROOT / f'configs/{method[1]}/{source}.py').is_file()
+                assert (
+                    Path(load(path).model.backbone.init_cfg.checkpoint).parent.name.replace('smmix', method[1])
+                    == source
+                )
             assert model['In Collection'] in collections
             assert f'({path.name})' in (path.parent / 'README.md').read_text()
             cfg = load(path)
             init_default_scope(cfg.default_scope)
             # Those that differ in how they are trained alone are built once.
             for setting in ('train_cfg', 'teacher'):
-                if path in CONFIGS:
+                if path in [*CONFIGS, *FOLDERS]:
                     cfg.model.pop(setting, None)
             cfg.model.backbone.pop('init_cfg', None)
             cfg.model.backbone.pop('drop_path_rate', None)
-            if path in CONFIGS:
+            if path in [*CONFIGS, *FOLDERS]:
                 cfg.model.head.loss = dict(type='mmpretrain.CrossEntropyLoss')
             if (key := str(cfg.model)) not in counts:
                 counts[key] = count_parameters(build_model(cfg))
             assert model['Metadata']['Parameters'] == counts[key], model['Name']
-    assert len(listed) == len(set(listed))
+    assert len(names) == len(set(names))
     assert set(PUBLISHED) <= set(listed) <= set(ALL_CONFIGS)
 
 

@@ -1,8 +1,9 @@
 """Every config of detection and segmentation builds, holds the published recipe and takes a training step.
 
-Configs that start from other weights or run another schedule share the model, which others show to be equal.
+Configs of another schedule share the model, which others show to be equal.
 """
 
+import argparse
 import copy
 import functools
 import json
@@ -17,7 +18,7 @@ import torch
 from mmdet.datasets import CocoDataset
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, PARAM_SCHEDULERS, init_default_scope
@@ -28,11 +29,11 @@ from test_configs import PUBLISHED, ROOT, build_model, count_parameters
 
 TASKS = ('mask_rcnn', 'retinanet', 'sem_fpn')
 SIZES = ('tiny', 'small', 'medium', 'large')
-# Of the classifiers that the backbones come from.
-METHODS = ('smmix', 'cutmix')
+# The one setting that names the weights to start from.
+WEIGHTS = 'model.backbone.init_cfg.checkpoint'
 DENSE = [path for path in PUBLISHED if path.parent.name in TASKS]
 # One of each model.
-DISTINCT = [path for path in DENSE if '-smmix-pre' in path.stem and '40k' not in path.stem]
+DISTINCT = [path for path in DENSE if '40k' not in path.stem]
 TINY = {path.parent.name: path for path in DISTINCT if 'pvt-tiny' in path.stem}
 # In millions, as the PVT paper has them.
 PARAMETERS = {
@@ -73,35 +74,67 @@ def scale_to(height: int, width: int, scale: tuple[int, int]) -> tuple[int, int]
     return int(height * factor + 0.5), int(width * factor + 0.5)
 
 
-def test_there_is_a_config_for_each_task_size_and_pretraining():
+def parse_options(arguments: list[str]) -> dict:
+    """What a command line has behind ``--cfg-options``, as mmengine's tools read it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    return parser.parse_known_args(arguments)[0].cfg_options
+
+
+def test_there_is_a_config_for_each_task_and_size():
     names = dict(
-        mask_rcnn=['mask-rcnn_pvt-{}-{}-pre_fpn_1x_coco'],
-        retinanet=['retinanet_pvt-{}-{}-pre_fpn_1x_coco'],
-        sem_fpn=['fpn_pvt-{}-{}-pre_8xb2-80k_ade20k-512x512', 'fpn_pvt-{}-{}-pre_8xb4-40k_ade20k-512x512'],
+        mask_rcnn=['mask-rcnn_pvt-{}_fpn_1x_coco'],
+        retinanet=['retinanet_pvt-{}_fpn_1x_coco'],
+        sem_fpn=['fpn_pvt-{}_8xb2-80k_ade20k-512x512', 'fpn_pvt-{}_8xb4-40k_ade20k-512x512'],
     )
     for task, templates in names.items():
-        expected = {name.format(size, method) for name in templates for size in SIZES for method in METHODS}
+        expected = {name.format(size) for name in templates for size in SIZES}
         assert {path.stem for path in DENSE if path.parent.name == task} == expected
-    assert len(DENSE) == 32
+    assert len(DENSE) == 16
     assert len(DISTINCT) == 12
 
 
 @pytest.mark.parametrize('task', ['mask_rcnn', 'sem_fpn'])
 def test_configs_of_the_demo_differ_in_the_first_weights_alone(task):
-    found = {}
-    for path in (ROOT / 'configs' / task).glob('*digit-scenes*.py'):
-        cfg = Config.fromfile(path).to_dict()
-        init_cfg = cfg['model']['backbone'].pop('init_cfg')
-        cfg.pop('checkpoint', None)
-        found[path.stem.split('_')[1]] = cfg, init_cfg
-    assert found.keys() == {'pvt-mini-smmix-pre', 'pvt-mini-cutmix-pre', 'pvt-mini-scratch'}
-    (scratch, initialisation) = found.pop('pvt-mini-scratch')
-    assert initialisation['type'] == 'Kaiming'
-    for name, (cfg, init_cfg) in found.items():
-        assert cfg == scratch
-        pretraining = Path(init_cfg.pop('checkpoint'))
-        assert init_cfg == dict(type='Pretrained')
-        assert (ROOT / f'configs/{name.split("-")[2]}/{pretraining.parent.name}.py').is_file()
+    paths = {path.stem.split('_')[1]: path for path in (ROOT / 'configs' / task).glob('*digit-scenes*.py')}
+    assert paths.keys() == {'pvt-mini', 'pvt-mini-scratch'}
+    settings = {name: Config.fromfile(path).to_dict() for name, path in paths.items()}
+    scratch, pretrained = (
+        settings[name]['model']['backbone'].pop('init_cfg') for name in ('pvt-mini-scratch', 'pvt-mini')
+    )
+    assert settings['pvt-mini'] == settings['pvt-mini-scratch']
+    assert scratch['type'] == 'Kaiming'
+    assert pretrained == dict(
+        type='Pretrained', checkpoint='work_dirs/pvt-mini_smmix_1xb32-8e_digit-scenes/epoch_8.pth'
+    )
+
+
+@pytest.mark.parametrize('task', ['mask_rcnn', 'sem_fpn'])
+def test_the_demo_has_the_parts_of_the_published_runs(task):
+    """The same transforms, samplers, loops and optimiser, with settings of its own."""
+    (path,) = (ROOT / 'configs' / task).glob('*pvt-mini-scratch*.py')
+    demo, published = read(path), read(TINY[task])
+    data = ('smmix_mm.DigitScenesDetection', 'smmix_mm.DigitScenesSegmentation', published.dataset_type)
+    for part in ('train_dataloader', 'val_dataloader', 'test_dataloader', 'val_evaluator', 'test_evaluator'):
+        types = [[name for name in find_types(cfg[part]) if name not in data] for cfg in (demo, published)]
+        assert types[0] == types[1]
+    for part in ('optim_wrapper', 'train_cfg', 'val_cfg', 'test_cfg'):
+        assert list(find_types(demo[part])) == list(find_types(published[part]))
+    optimizers = [dict(cfg.optim_wrapper.optimizer, lr=None) for cfg in (demo, published)]
+    assert optimizers[0] == optimizers[1]
+
+
+def test_data_of_both_detectors_differ_in_the_masks_alone():
+    boxes, masks = read(TINY['retinanet']), read(TINY['mask_rcnn'])
+    for split in ('train', 'val', 'test'):
+        loaders = [cfg[f'{split}_dataloader'].to_dict() for cfg in (boxes, masks)]
+        for loader in loaders:
+            loader['dataset'].pop('pipeline')
+        assert loaders[0] == loaders[1]
+    for name in ('train_pipeline', 'val_pipeline', 'test_pipeline'):
+        without = [{key: value for key, value in step.items() if key != 'with_mask'} for step in masks[name]]
+        assert without == boxes[name]
+        assert ['with_mask' in step for step in masks[name]].count(True) == 1
 
 
 @each_dense_config
@@ -112,19 +145,47 @@ def test_first_weights_are_where_the_pretraining_leaves_them(path):
     assert init_cfg.type == 'Pretrained'
     work_dirs, run, checkpoint = Path(init_cfg.checkpoint).parts
     assert work_dirs == 'work_dirs'
-    method = next(method for method in METHODS if f'-{method}-pre' in path.stem)
-    pretraining = read(ROOT / 'configs' / method / f'{run}.py')
-    assert checkpoint == f'epoch_{pretraining.train_cfg.max_epochs}.pth'
-    assert (backbone.type, backbone.arch) == (pretraining.model.backbone.type, pretraining.model.backbone.arch)
+    for method in ('smmix', 'cutmix'):
+        pretraining = read(ROOT / 'configs' / method / f'{run.replace("smmix", method)}.py')
+        assert checkpoint == f'epoch_{pretraining.train_cfg.max_epochs}.pth'
+        assert (backbone.type, backbone.arch) == (pretraining.model.backbone.type, pretraining.model.backbone.arch)
     assert backbone.arch in path.stem
 
 
-@pytest.mark.parametrize('path', [path for path in DENSE if '-smmix-pre' in path.stem], ids=lambda path: path.stem)
-def test_smmix_and_cutmix_differ_in_the_first_weights_alone(path):
-    smmix = dict(flatten(read(path)))
-    cutmix = dict(flatten(read(path.with_stem(path.stem.replace('smmix', 'cutmix')))))
-    assert smmix.keys() == cutmix.keys()
-    assert [key for key in smmix if smmix[key] != cutmix[key]] == ['model.backbone.init_cfg.checkpoint']
+DENSE_DEMO = [path for task in TASKS for path in (ROOT / 'configs' / task).glob('*pvt-mini_*.py')]
+
+
+@pytest.mark.parametrize('path', [*DENSE, *DENSE_DEMO], ids=lambda path: path.stem)
+def test_one_option_replaces_the_first_weights(path):
+    """With the weights of the CutMix run, or with none, all else stays as it is."""
+    before = dict(flatten(read(path)))
+    assert [key for key, value in before.items() if value == before[WEIGHTS]] == [WEIGHTS]
+    cutmix = before[WEIGHTS].replace('smmix', 'cutmix')
+    cfg = copy.deepcopy(read(path))
+    cfg.merge_from_dict(parse_options(['--cfg-options', f'{WEIGHTS}={cutmix}']))
+    assert dict(flatten(cfg)) == {**before, WEIGHTS: cutmix}
+    cfg.merge_from_dict(parse_options(['--cfg-options', 'model.backbone.init_cfg=None']))
+    expected = {key: value for key, value in before.items() if not key.startswith('model.backbone.init_cfg')}
+    assert dict(flatten(cfg)) == {**expected, 'model.backbone.init_cfg': None}
+
+
+@each_task
+def test_the_readme_shows_the_run_from_each_pretraining(task):
+    """Its commands read the checkpoints that its other commands leave, each in a work directory of its own."""
+    text = (ROOT / 'configs' / task / 'README.md').read_text().replace('\\\n', ' ')
+    commands = [line.split() for line in text.splitlines() if line.startswith('bash tools/dist_train.sh')]
+    runs = {}
+    for _, _, config, *arguments in commands:
+        cfg = Config.fromfile(ROOT / config)
+        cfg.merge_from_dict(parse_options(arguments) or {})
+        named = arguments[arguments.index('--work-dir') + 1] if '--work-dir' in arguments else None
+        folder = named or f'work_dirs/{Path(config).stem}'
+        assert folder not in runs
+        runs[folder] = cfg
+    pretrained = {f'{folder}/epoch_300.pth': cfg for folder, cfg in runs.items() if cfg.default_scope == 'mmpretrain'}
+    first = [cfg.model.backbone.init_cfg for cfg in runs.values() if cfg.default_scope != 'mmpretrain']
+    assert [init_cfg and init_cfg.checkpoint for init_cfg in first] == [*pretrained, None]
+    assert ['smmix' in checkpoint for checkpoint in pretrained] == [True, False]
 
 
 @pytest.mark.parametrize('path', [path for path in DENSE if '8xb2-80k' in path.stem], ids=lambda path: path.stem)

@@ -77,10 +77,10 @@ def main() -> None:
 
     print(f'\nDetecting and segmenting from {", ".join(INITIALISATIONS)} weights', flush=True)
     detection = {
-        name: transfer('mask_rcnn/mask-rcnn_pvt-mini-{}_fpn_1xb8-3e_digit-scenes', name) for name in INITIALISATIONS
+        name: transfer('mask_rcnn/mask-rcnn_pvt-mini{}_fpn_1xb8-3e_digit-scenes', name) for name in INITIALISATIONS
     }
     segmentation = {
-        name: transfer('sem_fpn/fpn_pvt-mini-{}_1xb8-300_digit-scenes-128x128', name) for name in INITIALISATIONS
+        name: transfer('sem_fpn/fpn_pvt-mini{}_1xb8-300_digit-scenes-128x128', name) for name in INITIALISATIONS
     }
     train_all([*detection.values(), *segmentation.values()])
     print_table(
@@ -103,9 +103,9 @@ def transfer(config: str, initialisation: str) -> Run:
     task = config.partition('/')[0]
     name = f'{task}_{initialisation.lower()}'
     if initialisation == 'random':
-        return Run(name, f'configs/{config.format("scratch")}.py')
+        return Run(name, f'configs/{config.format("-scratch")}.py')
     setting = f'model.backbone.init_cfg.checkpoint={PRETRAINING[initialisation].checkpoint}'
-    return Run(name, f'configs/{config.format(initialisation.lower() + "-pre")}.py', ('--cfg-options', setting))
+    return Run(name, f'configs/{config.format("")}.py', ('--cfg-options', setting))
 
 
 def train_all(runs: Sequence[Run]) -> None:

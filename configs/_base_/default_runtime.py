@@ -12,8 +12,8 @@ default_hooks = dict(
     log_history=dict(type='smmix_mm.LogHistoryHook'),
 )
 
-# No exponential moving average: SMMix's figures are those of the trained weights. For TransMix's and TokenMix's see
-# ema_runtime.py.
+# No exponential moving average: SMMix's figures are those of the trained weights. TransMix's and TokenMix's runs of
+# DeiT add it.
 custom_hooks = []
 
 env_cfg = dict(

@@ -1,3 +1,16 @@
-_base_ = ['../_base_/recipes/swin-tiny_1xb100-200e_cifar100-224.py', '../_base_/methods/cutmix.py']
+# CutMix with Swin-T on CIFAR-100. Recipe: OpenMixup's benchmark (arXiv 2209.04851).
+_base_ = [
+    '../_base_/models/swin-tiny.py',
+    '../_base_/datasets/cifar100_bs100_224.py',
+    '../_base_/schedules/cifar_bs100_adamw_200e.py',
+    '../_base_/default_runtime.py',
+    '../_base_/methods/cutmix.py',
+]
 
-model = dict(train_cfg=_base_.mixing)
+model = dict(head=dict(num_classes=100, loss=dict(num_classes=100)), train_cfg=_base_.mixing)
+
+optim_wrapper = dict(
+    # Half of DeiT's.
+    optimizer=dict(lr=5e-4),
+    paramwise_cfg=dict(custom_keys={'.relative_position_bias_table': dict(decay_mult=0.0)}),
+)

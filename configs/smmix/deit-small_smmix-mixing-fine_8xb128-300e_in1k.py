@@ -1,5 +1,5 @@
 # Max-min region mixing and the loss of the regions, in Table 7 of the paper.
-_base_ = ['../_base_/recipes/deit-small_8xb128-300e_in1k.py', '../_base_/methods/smmix.py']
+_base_ = './deit-small_smmix_8xb128-300e_in1k.py'
 
 mixing = _base_.mixing
 mixing['augments'][1]['loss']['con_weight'] = 0.0

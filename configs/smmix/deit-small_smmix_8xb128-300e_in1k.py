@@ -1,3 +1,13 @@
-_base_ = ['../_base_/recipes/deit-small_8xb128-300e_in1k.py', '../_base_/methods/smmix.py']
+# SMMix with DeiT-S on ImageNet-1k. Recipe: the released SMMix code, which follows DeiT (arXiv 2012.12877).
+_base_ = [
+    '../_base_/models/deit-small.py',
+    '../_base_/datasets/imagenet_bs128_224.py',
+    '../_base_/schedules/imagenet_bs1024_adamw_300e.py',
+    '../_base_/default_runtime.py',
+    '../_base_/methods/smmix.py',
+]
 
 model = dict(train_cfg=_base_.mixing)
+
+# DeiT keeps its position embeddings from decay too.
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'.pos_embed': dict(decay_mult=0.0)}))

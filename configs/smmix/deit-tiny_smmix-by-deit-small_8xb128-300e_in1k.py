@@ -1,9 +1,5 @@
 # Motivated by a frozen DeiT-S instead of the model itself, in Table 9 of the paper.
-_base_ = [
-    '../_base_/recipes/deit-tiny_8xb128-300e_in1k.py',
-    '../_base_/methods/smmix.py',
-    '../_base_/teachers/deit-small_in1k.py',
-]
+_base_ = ['./deit-tiny_smmix_8xb128-300e_in1k.py', '../_base_/teachers/deit-small_in1k.py']
 
 mixing = _base_.mixing
 mixing['augments'][1]['motivated_by'] = 'teacher'

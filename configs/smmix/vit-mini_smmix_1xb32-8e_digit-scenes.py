@@ -1,3 +1,18 @@
-_base_ = ['../_base_/recipes/vit-mini_1xb32-8e_digit-scenes.py', '../_base_/methods/smmix.py']
+# SMMix with a ViT, on the data and the schedule of the demo.
+_base_ = [
+    '../_base_/models/vit-mini.py',
+    '../_base_/datasets/digit_scenes_bs32_64.py',
+    '../_base_/schedules/digit_scenes_bs32_adamw_8e.py',
+    '../_base_/default_runtime.py',
+    '../_base_/methods/smmix.py',
+]
 
 model = dict(train_cfg=_base_.mixing)
+
+# As DeiT's: no decay on position embeddings.
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'.pos_embed': dict(decay_mult=0.0)}))
+
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))
+
+# What is logged is the mean over all steps since the last line, Mixup's and the other method's alike.
+log_processor = dict(window_size=100)

@@ -1,16 +1,13 @@
-_base_ = ['../_base_/recipes/swin-tiny_1xb100-200e_cifar10-224.py', '../_base_/methods/tokenmix.py']
+# TokenMix with Swin-T on CIFAR-10. Recipe: OpenMixup's benchmark (arXiv 2209.04851).
+_base_ = [
+    '../_base_/models/swin-tiny_tokenmix-cifar.py',
+    '../_base_/datasets/cifar10_bs100_224.py',
+    '../_base_/schedules/cifar_bs100_adamw_200e.py',
+    '../_base_/default_runtime.py',
+]
 
-# The same model, frozen, from its CutMix run, which has to come first.
-teacher = dict(
-    type='mmpretrain.ImageClassifier',
-    backbone=_base_.model.backbone,
-    neck=_base_.model.neck,
-    head=_base_.model.head,
-    init_cfg=dict(type='Pretrained', checkpoint='work_dirs/swin-tiny_cutmix_1xb100-200e_cifar10-224/epoch_200.pth'),
-)
-
-model = dict(
-    train_cfg=_base_.mixing,
-    teacher=teacher,
-    head=dict(loss=dict(loss_weight=1 / _base_.model.head.num_classes, **_base_.criterion)),
+optim_wrapper = dict(
+    # Half of DeiT's.
+    optimizer=dict(lr=5e-4),
+    paramwise_cfg=dict(custom_keys={'.relative_position_bias_table': dict(decay_mult=0.0)}),
 )

@@ -1,3 +1,10 @@
-_base_ = ['../_base_/recipes/pvt-cifar_1xb100-200e_cifar100.py', '../_base_/methods/unmixed.py']
+# A small PVT without mixing on CIFAR-100, 32 x 32 pixels. Recipe: the schedule of OpenMixup's DeiT-S.
+_base_ = [
+    '../_base_/models/pvt-cifar.py',
+    '../_base_/datasets/cifar100_bs100_32.py',
+    '../_base_/schedules/cifar_bs100_adamw_200e.py',
+    '../_base_/default_runtime.py',
+    '../_base_/methods/unmixed.py',
+]
 
-model = dict(train_cfg=_base_.mixing)
+model = dict(head=dict(num_classes=100, loss=dict(num_classes=100)), train_cfg=_base_.mixing)

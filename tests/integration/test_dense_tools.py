@@ -15,8 +15,8 @@ from smmix_mm.engine import read_weights, write_weights
 from smmix_mm.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
-MASK_RCNN = 'configs/_base_/recipes/mask-rcnn_pvt-tiny_fpn_1x_coco.py'
-SEM_FPN = 'configs/sem_fpn/fpn_pvt-tiny-smmix-pre_8xb2-80k_ade20k-512x512.py'
+MASK_RCNN = 'configs/mask_rcnn/mask-rcnn_pvt-tiny_fpn_1x_coco.py'
+SEM_FPN = 'configs/sem_fpn/fpn_pvt-tiny_8xb2-80k_ade20k-512x512.py'
 CLASSIFIER = 'configs/smmix/pvt-mini_smmix_1xb32-8e_digit-scenes.py'
 ARCH = dict(
     embed_dims=[8, 16, 24, 32],
@@ -51,6 +51,8 @@ def detector(tmp_path_factory) -> dict:
     root = write_coco(tmp_path_factory.mktemp('coco') / 'data')
     return {
         **small_backbone(),
+        # From random weights.
+        'model.backbone.init_cfg': None,
         'model.rpn_head.in_channels': 16,
         'model.rpn_head.feat_channels': 16,
         **{f'model.roi_head.{kind}_roi_extractor.out_channels': 16 for kind in ('bbox', 'mask')},
@@ -260,7 +262,7 @@ def test_missing_data_is_named_before_anything_is_built(segmentor, tmp_path):
     for config, settings, missing, tree in (
         (
             MASK_RCNN,
-            {'train_dataloader.dataset.data_root': tmp_path / 'coco'},
+            {'train_dataloader.dataset.data_root': tmp_path / 'coco', 'model.backbone.init_cfg': None},
             'coco/annotations/instances_train2017.json',
             f'{tmp_path}/coco/\n  annotations/instances_{{train,val}}2017.json\n  train2017/<image>\n',
         ),

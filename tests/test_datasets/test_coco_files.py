@@ -234,7 +234,7 @@ def test_single_class_without_comma_is_refused(root):
 
 
 @pytest.mark.parametrize(
-    'recipe', ['_base_/recipes/mask-rcnn_pvt-tiny_fpn_1x_coco', 'retinanet/retinanet_pvt-tiny-smmix-pre_fpn_1x_coco']
+    'recipe', ['mask_rcnn/mask-rcnn_pvt-tiny_fpn_1x_coco', 'retinanet/retinanet_pvt-tiny_fpn_1x_coco']
 )
 def test_shipped_configs_pass(tmp_path, recipe):
     root = write_coco(tmp_path / 'coco')

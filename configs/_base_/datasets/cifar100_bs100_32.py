@@ -1,11 +1,45 @@
-# CIFAR-100 at its own size; all else as for CIFAR-10.
-_base_ = './cifar10_bs100_32.py'
-
+# CIFAR-100 at its own size, with the usual crop and flip.
 dataset_type = 'mmpretrain.CIFAR100'
 data_root = 'data/cifar100'
 
-data_preprocessor = dict(num_classes=100, mean=[129.304, 124.070, 112.434], std=[68.170, 65.392, 70.418])
+data_preprocessor = dict(
+    num_classes=100,
+    mean=[129.304, 124.070, 112.434],
+    std=[68.170, 65.392, 70.418],
+    # mmpretrain's CIFAR gives RGB already.
+    to_rgb=False,
+)
 
-train_dataloader = dict(dataset=dict(type=dataset_type, data_root=data_root))
-val_dataloader = dict(dataset=dict(type=dataset_type, data_root=data_root))
+train_pipeline = [
+    dict(type='mmpretrain.RandomCrop', crop_size=32, padding=4),
+    dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'),
+    dict(type='mmpretrain.PackInputs'),
+]
+
+test_pipeline = [dict(type='mmpretrain.PackInputs')]
+
+train_dataloader = dict(
+    batch_size=100,
+    num_workers=4,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    # Fetched on first use if it is not there; download=False forbids it.
+    dataset=dict(type=dataset_type, data_root=data_root, split='train', download=True, pipeline=train_pipeline),
+)
+
+val_dataloader = dict(
+    batch_size=100,
+    num_workers=4,
+    persistent_workers=True,
+    pin_memory=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(type=dataset_type, data_root=data_root, split='test', download=True, pipeline=test_pipeline),
+)
+val_evaluator = dict(type='mmpretrain.Accuracy', topk=(1, 5))
+
 test_dataloader = val_dataloader
+test_evaluator = val_evaluator

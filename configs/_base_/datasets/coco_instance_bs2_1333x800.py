@@ -1,15 +1,60 @@
-# COCO 2017 with the instances' masks; all else as for boxes alone.
-_base_ = './coco_detection_bs2_1333x800.py'
+# COCO 2017, boxes and masks, at one scale: mmdet's standard setting, which official PVT follows.
+dataset_type = 'mmdet.CocoDataset'
+data_root = 'data/coco'
 
-train_pipeline = _base_.train_pipeline
-val_pipeline = _base_.val_pipeline
-test_pipeline = _base_.test_pipeline
-train_pipeline[1]['with_mask'] = val_pipeline[2]['with_mask'] = test_pipeline[2]['with_mask'] = True
+train_pipeline = [
+    dict(type='smmix_mm.LoadImage'),
+    dict(type='smmix_mm.LoadInstances', with_bbox=True, with_mask=True),
+    dict(type='mmdet.Resize', scale=(1333, 800), keep_ratio=True),
+    dict(type='mmdet.RandomFlip', prob=0.5),
+    dict(type='mmdet.PackDetInputs'),
+]
 
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_pipeline = [
+    dict(type='smmix_mm.LoadImage'),
+    dict(type='mmdet.Resize', scale=(1333, 800), keep_ratio=True),
+    # After the resizing: what is predicted is compared, and drawn, at the size of the original.
+    dict(type='smmix_mm.LoadInstances', with_bbox=True, with_mask=True),
+    dict(type='mmdet.PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+]
 
-val_dataloader = dict(dataset=dict(pipeline=val_pipeline))
-val_evaluator = dict(metric=['bbox', 'segm'])
+# By the name which mmdet's inferencer looks for and replaces; _scope_ makes it smmix_mm.LoadImage before and after.
+test_pipeline = [dict(type='LoadImageFromFile', _scope_='smmix_mm'), *val_pipeline[1:]]
 
-test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    batch_sampler=dict(type='mmdet.AspectRatioBatchSampler'),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file='annotations/instances_train2017.json',
+        data_prefix=dict(img='train2017'),
+        filter_cfg=dict(filter_empty_gt=True, min_size=32),
+        pipeline=train_pipeline,
+    ),
+)
+
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=True,
+    drop_last=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file='annotations/instances_val2017.json',
+        data_prefix=dict(img='val2017'),
+        test_mode=True,
+        pipeline=val_pipeline,
+    ),
+)
+val_evaluator = dict(
+    type='mmdet.CocoMetric', ann_file=f'{data_root}/annotations/instances_val2017.json', metric=['bbox', 'segm']
+)
+
+test_dataloader = {**val_dataloader, 'dataset': {**val_dataloader['dataset'], 'pipeline': test_pipeline}}
 test_evaluator = val_evaluator

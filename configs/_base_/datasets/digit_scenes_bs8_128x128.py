@@ -1,29 +1,51 @@
 # Made on first use, see smmix_mm.datasets.dense_digit_scenes. The transforms are ADE20K's, at the pictures' own scale.
-_base_ = './ade20k_bs2_512x512.py'
-
 dataset_type = 'smmix_mm.DigitScenesSegmentation'
 data_root = 'data/digit_scenes_dense'
 
-train_pipeline = _base_.train_pipeline
-val_pipeline = _base_.val_pipeline
-test_pipeline = _base_.test_pipeline
-train_pipeline[1]['num_classes'] = val_pipeline[3]['num_classes'] = test_pipeline[3]['num_classes'] = 11
-train_pipeline[2].update(scale=(160, 128), ratio_range=(0.8, 1.25))
-train_pipeline[3].update(crop_size=(128, 128))
-# Digits must not be flipped.
-train_pipeline[4]['prob'] = 0.0
-val_pipeline[1]['scale'] = test_pipeline[1]['scale'] = (160, 128)
+train_pipeline = [
+    dict(type='smmix_mm.LoadImage'),
+    # 0 stands for 'none of the classes' in the files: it is ignored, and the classes move down by one.
+    dict(type='smmix_mm.LoadLabelMap', num_classes=11, reduce_zero_label=True),
+    # mmcv's, with mmseg's resizing.
+    dict(type='RandomResize', scale=(160, 128), ratio_range=(0.8, 1.25), resize_type='mmseg.Resize', keep_ratio=True),
+    dict(type='mmseg.RandomCrop', crop_size=(128, 128), cat_max_ratio=0.75),
+    # Digits must not be flipped.
+    dict(type='mmseg.RandomFlip', prob=0.0),
+    dict(type='mmseg.PhotoMetricDistortion'),
+    dict(type='mmseg.PackSegInputs'),
+]
+
+val_pipeline = [
+    dict(type='smmix_mm.LoadImage'),
+    dict(type='mmseg.Resize', scale=(160, 128), keep_ratio=True),
+    # Both sides up to the next multiple of 32, so that the maps cover the whole picture.
+    dict(type='mmseg.ResizeToMultiple', size_divisor=32),
+    # After the resizing: label maps are compared at the size of the original.
+    dict(type='smmix_mm.LoadLabelMap', num_classes=11, reduce_zero_label=True),
+    dict(type='mmseg.PackSegInputs'),
+]
+
+# By the names which mmseg's inferencer looks for and puts in their place; _scope_ makes all of them smmix_mm.LoadImage.
+# Label maps are loaded where there are any.
+test_pipeline = [dict(type='LoadImageFromFile', _scope_='smmix_mm'), *val_pipeline[1:]]
 
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
-    dataset=dict(_delete_=True, type=dataset_type, data_root=data_root, split='train', pipeline=train_pipeline),
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(type=dataset_type, data_root=data_root, split='train', pipeline=train_pipeline),
 )
 
 val_dataloader = dict(
     batch_size=8,
     num_workers=1,
-    dataset=dict(_delete_=True, type=dataset_type, data_root=data_root, split='val', pipeline=val_pipeline),
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type=dataset_type, data_root=data_root, split='val', pipeline=val_pipeline),
 )
+# Its output includes the mean accuracy of the classes, mAcc.
+val_evaluator = dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'])
 
 test_dataloader = {**val_dataloader, 'dataset': {**val_dataloader['dataset'], 'pipeline': test_pipeline}}
+test_evaluator = val_evaluator

@@ -1,21 +1,34 @@
 # Made on first use, see smmix_mm.datasets.dense_digit_scenes. The transforms are COCO's, at the pictures' own scale.
-_base_ = './coco_instance_bs2_1333x800.py'
-
 dataset_type = 'smmix_mm.DigitScenesDetection'
 data_root = 'data/digit_scenes_dense'
 
-train_pipeline = _base_.train_pipeline
-val_pipeline = _base_.val_pipeline
-test_pipeline = _base_.test_pipeline
-train_pipeline[2]['scale'] = val_pipeline[1]['scale'] = test_pipeline[1]['scale'] = (160, 128)
-# Digits must not be flipped.
-train_pipeline[3]['prob'] = 0.0
+train_pipeline = [
+    dict(type='smmix_mm.LoadImage'),
+    dict(type='smmix_mm.LoadInstances', with_bbox=True, with_mask=True),
+    dict(type='mmdet.Resize', scale=(160, 128), keep_ratio=True),
+    # Digits must not be flipped.
+    dict(type='mmdet.RandomFlip', prob=0.0),
+    dict(type='mmdet.PackDetInputs'),
+]
+
+val_pipeline = [
+    dict(type='smmix_mm.LoadImage'),
+    dict(type='mmdet.Resize', scale=(160, 128), keep_ratio=True),
+    # After the resizing: what is predicted is compared, and drawn, at the size of the original.
+    dict(type='smmix_mm.LoadInstances', with_bbox=True, with_mask=True),
+    dict(type='mmdet.PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+]
+
+# By the name which mmdet's inferencer looks for and replaces; _scope_ makes it smmix_mm.LoadImage before and after.
+test_pipeline = [dict(type='LoadImageFromFile', _scope_='smmix_mm'), *val_pipeline[1:]]
 
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    batch_sampler=dict(type='mmdet.AspectRatioBatchSampler'),
     dataset=dict(
-        _delete_=True,
         type=dataset_type,
         data_root=data_root,
         split='train',
@@ -28,11 +41,14 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=8,
     num_workers=1,
-    dataset=dict(
-        _delete_=True, type=dataset_type, data_root=data_root, split='val', test_mode=True, pipeline=val_pipeline
-    ),
+    persistent_workers=True,
+    drop_last=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type=dataset_type, data_root=data_root, split='val', test_mode=True, pipeline=val_pipeline),
 )
-val_evaluator = dict(ann_file=f'{data_root}/annotations/instances_val.json')
+val_evaluator = dict(
+    type='mmdet.CocoMetric', ann_file=f'{data_root}/annotations/instances_val.json', metric=['bbox', 'segm']
+)
 
 test_dataloader = {**val_dataloader, 'dataset': {**val_dataloader['dataset'], 'pipeline': test_pipeline}}
 test_evaluator = val_evaluator

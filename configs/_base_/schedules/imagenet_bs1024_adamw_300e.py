@@ -5,7 +5,7 @@ optim_wrapper = dict(
     # 5e-4 for every 512 images of the batch.
     optimizer=dict(type='AdamW', lr=5e-4 * 1024 / 512, weight_decay=0.05, betas=(0.9, 0.999), eps=1e-8),
     clip_grad=None,
-    # No decay on biases, norms and the class token. Position embeddings: PVT's decay, see DeiT's recipe for its own.
+    # No decay on biases, norms and the class token. Position embeddings: PVT's decay, see DeiT's runs for its own.
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,

@@ -1,4 +1,0 @@
-# Semantic FPN with PVT-S on ADE20K.
-_base_ = './fpn_pvt-tiny_8xb2-80k_ade20k-512x512.py'
-
-model = dict(backbone=dict(arch='small'))

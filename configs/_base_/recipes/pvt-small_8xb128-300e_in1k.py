@@ -1,7 +1,0 @@
-# PVT-S on ImageNet-1k, all but the mixing: the released SMMix code.
-_base_ = [
-    '../models/pvt-small.py',
-    '../datasets/imagenet_bs128_224.py',
-    '../schedules/imagenet_bs1024_adamw_300e.py',
-    '../default_runtime.py',
-]

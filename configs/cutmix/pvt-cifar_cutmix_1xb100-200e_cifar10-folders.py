@@ -1,3 +1,0 @@
-_base_ = ['../_base_/recipes/pvt-cifar_1xb100-200e_cifar10-folders.py', '../_base_/methods/cutmix.py']
-
-model = dict(train_cfg=_base_.mixing)

@@ -1,0 +1,24 @@
+# Mask R-CNN 1x with PVT-L on COCO: official PVT.
+_base_ = [
+    '../_base_/models/mask-rcnn_pvt-tiny_fpn.py',
+    '../_base_/datasets/coco_instance_bs2_1333x800.py',
+    '../_base_/schedules/coco_adamw_12e.py',
+    '../_base_/detection_runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        arch='large',
+        # No drop path in the two larger sizes: official PVT.
+        drop_path_rate=0.0,
+        # Other weights to start from: --cfg-options model.backbone.init_cfg.checkpoint=PATH
+        init_cfg=dict(type='Pretrained', checkpoint='work_dirs/pvt-large_smmix_8xb128-300e_in1k/epoch_300.pth'),
+    )
+)
+
+# Official PVT trains this size with one image per GPU and divides the learning rate by 1.4, about the root of 2.
+train_dataloader = dict(batch_size=1)
+
+optim_wrapper = dict(optimizer=dict(lr=2e-4 / 1.4))
+
+auto_scale_lr = dict(base_batch_size=8)

@@ -1,7 +1,0 @@
-_base_ = '../_base_/recipes/fpn_pvt-small_8xb4-40k_ade20k-512x512.py'
-
-model = dict(
-    backbone=dict(
-        init_cfg=dict(type='Pretrained', checkpoint='work_dirs/pvt-small_cutmix_8xb128-300e_in1k/epoch_300.pth')
-    )
-)

@@ -1,3 +1,0 @@
-_base_ = ['../_base_/recipes/vit-cifar_1xb100-200e_cifar100-folders.py', '../_base_/methods/smmix.py']
-
-model = dict(train_cfg=_base_.mixing)
