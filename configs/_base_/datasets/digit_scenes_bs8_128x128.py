@@ -1,4 +1,4 @@
-# Made on first use, see smmix_mm.datasets.dense_digit_scenes. The transforms are ADE20K's, at the pictures' own scale.
+# Made on first use, see smmix_mm.datasets.digit_scenes. The transforms are ADE20K's, at the pictures' own scale.
 _base_ = './ade20k_bs2_512x512.py'
 
 dataset_type = 'smmix_mm.DigitScenesSegmentation'

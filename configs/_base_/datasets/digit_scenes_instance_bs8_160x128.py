@@ -1,4 +1,4 @@
-# Made on first use, see smmix_mm.datasets.dense_digit_scenes. The transforms are COCO's, at the pictures' own scale.
+# Made on first use, see smmix_mm.datasets.digit_scenes. The transforms are COCO's, at the pictures' own scale.
 _base_ = './coco_instance_bs2_1333x800.py'
 
 dataset_type = 'smmix_mm.DigitScenesDetection'

@@ -10,7 +10,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from smmix_mm.datasets import DigitScenes
-from smmix_mm.datasets.scenes import SceneStyle, draw_scene, load_split
+from smmix_mm.datasets.digit_scenes.scenes import SceneStyle, draw_scene, load_split
 
 SIZES = dict(train=40, val=20)
 PIPELINE = [dict(type='smmix_mm.LoadImage'), dict(type='mmpretrain.PackInputs')]
@@ -81,9 +81,9 @@ def test_made_once_and_anew_for_other_settings(tmp_path):
 def test_runs_side_by_side_make_it_once(tmp_path):
     """Real processes; the second one waits for the first, and neither takes the data away from the other."""
     code = (
-        'from smmix_mm.datasets import embedded, DigitScenes\n'
-        'make = embedded._make\n'
-        'embedded._make = lambda *args: (print("made", flush=True), make(*args))\n'
+        'from smmix_mm.datasets.digit_scenes import DigitScenes, generated_folder\n'
+        'make = generated_folder._make\n'
+        'generated_folder._make = lambda *args: (print("made", flush=True), make(*args))\n'
         f'print(len(DigitScenes(data_root={str(tmp_path / "data")!r}, sizes=dict(train=300, val=20))))'
     )
     runs = [subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True) for _ in range(2)]

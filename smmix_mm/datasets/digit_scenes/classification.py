@@ -1,4 +1,4 @@
-"""The embedded dataset: an image folder of digit scenes, made on the machine that needs it."""
+"""Digit scenes for classification: an image folder, made on the machine that needs it."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from mmpretrain.datasets import CustomDataset
 
 from smmix_mm.registry import DATASETS
 
-from .embedded import on_main_process, write_image, write_once
+from .generated_folder import on_main_process, write_image, write_once
 from .scenes import NUM_CLASSES, SPLITS, draw_scene, load_split
 
 DEFAULT_SIZES = {'train': 8000, 'val': 2000}

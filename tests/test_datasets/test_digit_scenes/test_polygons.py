@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from smmix_mm.datasets.polygons import mask_to_polygons
+from smmix_mm.datasets.digit_scenes.polygons import mask_to_polygons
 
 
 def read_back(polygons: list[list[float]], shape: tuple[int, int]) -> np.ndarray:

@@ -10,7 +10,7 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 from pycocotools.coco import COCO
 
-from smmix_mm.datasets.dense_digit_scenes import (
+from smmix_mm.datasets.digit_scenes.dense import (
     DIGITS,
     digit_scenes_detection,
     digit_scenes_segmentation,
@@ -18,8 +18,8 @@ from smmix_mm.datasets.dense_digit_scenes import (
     to_annotations,
     to_label_map,
 )
-from smmix_mm.datasets.dense_scenes import DenseScene, DenseStyle, draw_dense_scene
-from smmix_mm.datasets.scenes import load_split
+from smmix_mm.datasets.digit_scenes.dense_scenes import DenseScene, DenseStyle, draw_dense_scene
+from smmix_mm.datasets.digit_scenes.scenes import load_split
 
 SIZES = dict(train=60, val=20)
 

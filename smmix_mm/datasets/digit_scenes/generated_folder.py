@@ -1,9 +1,6 @@
-"""Writes embedded datasets to disk, once, whole or not at all."""
+"""Folders of generated datasets: written once, whole or not at all."""
 
-import fcntl
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +9,8 @@ import cv2
 import numpy as np
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
+
+from smmix_mm.files import lock_file, write_whole
 
 from .scenes import SPLITS
 
@@ -44,7 +43,7 @@ def write_once(root: Path, settings: dict[str, Any], write_split: Callable[[Path
     root.parent.mkdir(parents=True, exist_ok=True)
     # Runs side by side ask for the same data: the second one waits for the first.
     with (root.parent / f'.{root.name}.lock').open('w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock_file(lock)
         if not _is_made(root, settings):
             _make(root, settings, write_split)
 
@@ -60,15 +59,15 @@ def _is_made(root: Path, settings: dict[str, Any]) -> bool:
 
 def _make(root: Path, settings: dict[str, Any], write_split: Callable[[Path, str, int, int], None]) -> None:
     print_log(f'Making digit scenes in {root}: {settings}', logger='current')
-    with tempfile.TemporaryDirectory(prefix=f'.{root.name}-', dir=root.parent) as folder:
-        new = Path(folder, 'new')
-        new.mkdir()
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
         for split in SPLITS:
-            write_split(new, split, settings['sizes'][split], settings['seed'])
-        (new / MANIFEST).write_text(json.dumps(settings))
-        if root.exists():
-            shutil.move(root, Path(folder, 'old'))
-        new.rename(root)
+            write_split(folder, split, settings['sizes'][split], settings['seed'])
+        (folder / MANIFEST).write_text(json.dumps(settings))
+
+    # It can be made again at any time: no need to wait for the disk, once for each picture.
+    write_whole(root, write, sync=False)
 
 
 def write_image(path: Path, image: np.ndarray) -> None:

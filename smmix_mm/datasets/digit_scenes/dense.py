@@ -1,4 +1,4 @@
-"""Embedded datasets for detection and segmentation: digit scenes in the formats of COCO and ADE20K.
+"""Digit scenes for detection and segmentation, in the formats of COCO and ADE20K.
 
 Both read the same pictures::
 
@@ -17,7 +17,7 @@ import numpy as np
 from smmix_mm.registry import DATASETS
 
 from .dense_scenes import DenseScene, draw_dense_scene
-from .embedded import on_main_process, write_image, write_once
+from .generated_folder import on_main_process, write_image, write_once
 from .polygons import mask_to_polygons
 from .scenes import NUM_CLASSES, SPLITS, load_split
 
