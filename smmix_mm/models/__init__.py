@@ -6,6 +6,7 @@ from .classifiers import MixingClassifier
 from .initialization import init_transformer
 from .losses import ClassWeightedCrossEntropy, SMMixLoss
 from .mix_block import MixBlock
+from .pretrained import load_backbone, load_classifier
 
 __all__ = [
     'PVT',
@@ -15,4 +16,6 @@ __all__ = [
     'MixingClassifier',
     'SMMixLoss',
     'init_transformer',
+    'load_backbone',
+    'load_classifier',
 ]

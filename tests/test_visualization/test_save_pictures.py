@@ -16,8 +16,8 @@ from mmengine.structures import InstanceData, PixelData
 from mmseg.structures import SegDataSample
 from PIL import Image
 
-from smmix_mm.engine import SavePictures
-from smmix_mm.engine.hooks.save_pictures import enlarge_sample
+from smmix_mm.visualization import SavePictures
+from smmix_mm.visualization.save_pictures import enlarge_sample
 
 
 def test_pictures_of_one_name_do_not_replace_each_other(tmp_path):

@@ -4,15 +4,14 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from datetime import timedelta
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any
 
-import torch
-import torch.distributed as torch_dist
 from mmengine.dist import get_world_size
 from torch.utils.data import DataLoader
+
+from .ranks import RankChannel
 
 
 class ValidationInterruptedError(Exception):
@@ -24,7 +23,7 @@ class Interruption:
 
     Args:
         interval (int): With several ranks: they agree every so many steps. Defaults to 10.
-        timeout (timedelta, optional): How long ranks wait for each other. Defaults to None, torch's 30 minutes.
+        channel (RankChannel, optional): By which the ranks agree. Defaults to None, the process group of the run.
 
     Raises:
         ValueError: If the interval is below 1.
@@ -33,21 +32,16 @@ class Interruption:
         served (bool): Whether the run has come to its end by it.
     """
 
-    def __init__(self, interval: int = 10, timeout: timedelta | None = None) -> None:
+    def __init__(self, interval: int = 10, channel: RankChannel | None = None) -> None:
         if interval < 1:
             raise ValueError(f'interrupt_interval of train_cfg has to be at least 1, but got {interval}')
         self.interval = interval
-        self.timeout = timeout
+        self.channel = channel or RankChannel()
         self.asked = False
         self.served = False
-        self._group = None
         self._previous: Any = None
 
     def __enter__(self) -> 'Interruption':
-        if get_world_size() > 1 and self._group is None:
-            # Of its own, on the host: NCCL would make the host wait for the device.
-            how = {} if self.timeout is None else {'timeout': self.timeout}
-            self._group = torch_dist.new_group(backend='gloo', **how)
         # Elsewhere Python lets nobody handle signals.
         if threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGTERM, self._note)
@@ -56,8 +50,6 @@ class Interruption:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Whatever holds a process group keeps its threads alive.
-        self._group = None
         if self._previous is not None:
             signal.signal(signal.SIGTERM, self._previous)
 
@@ -72,23 +64,7 @@ class Interruption:
         """
         if get_world_size() == 1:
             return self.asked
-        return step % self.interval == 0 and self.agree_highest(int(self.asked)) > 0
-
-    def agree_highest(self, value: int) -> int:
-        """The highest of what the ranks say."""
-        if get_world_size() == 1:
-            return value
-        values = torch.tensor(value)
-        torch_dist.all_reduce(values, op=torch_dist.ReduceOp.MAX, group=self._group)
-        return int(values)
-
-    def gather(self, content: Any) -> list[Any] | None:
-        """What all ranks hand in, on the first rank; None on the others."""
-        if get_world_size() == 1:
-            return [content]
-        contents = [None] * get_world_size() if torch_dist.get_rank() == 0 else None
-        torch_dist.gather_object(content, contents, dst=0, group=self._group)
-        return contents
+        return step % self.interval == 0 and self.channel.highest(int(self.asked)) > 0
 
 
 def shield_loader(loader: DataLoader) -> None:

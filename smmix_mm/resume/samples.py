@@ -7,15 +7,12 @@ from typing import Any
 import numpy as np
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.dist import get_dist_info
-from mmengine.structures import BaseDataElement
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, get_worker_info
 
-from smmix_mm.datasets.load_image import UnreadableImageError
-from smmix_mm.engine.interruption import shield_loader
+from smmix_mm.datasets.replacement import read_or_replace
 from smmix_mm.streams import sample_stream, seed_globals, seeded_globals
 
-# So many unreadable files in a row mean that the dataset is at fault, not a file.
-MAX_REPLACEMENTS = 10
+from .interruption import shield_loader
 
 
 class SampleKey(int):
@@ -44,8 +41,8 @@ class SampleKey(int):
 class SeededDataset(Dataset):
     """A dataset whose samples depend on their key alone, with readable samples in the place of unreadable ones.
 
-    What replaces another is marked: its data sample gets the metainfo ``replaced``, the messages of the errors. All
-    attributes are those of the wrapped dataset; plain indices give its plain samples.
+    See :func:`smmix_mm.datasets.replacement.read_or_replace` for these. All attributes are those of the wrapped
+    dataset; plain indices give its plain samples.
 
     Args:
         dataset (Dataset): With samples by index.
@@ -81,29 +78,10 @@ class SeededDataset(Dataset):
         stream = key.stream()
         if get_worker_info() is None:
             with seeded_globals(stream):
-                return self._readable_sample(int(key), stream)
+                return read_or_replace(self.wrapped, int(key), stream)
         # Nothing else draws in a worker, and putting NumPy's state back takes longer than all the rest.
         seed_globals(stream)
-        return self._readable_sample(int(key), stream)
-
-    def _readable_sample(self, index: int, stream: np.random.Generator) -> Any:
-        messages = []
-        while True:
-            try:
-                sample = self.wrapped[index]
-                break
-            except UnreadableImageError as error:
-                messages.append(str(error))
-                last = error
-            if len(messages) > MAX_REPLACEMENTS:
-                raise last
-            index = int(stream.integers(len(self)))
-        if messages:
-            data_sample = sample.get('data_samples') if isinstance(sample, dict) else None
-            if not isinstance(data_sample, BaseDataElement):
-                raise last
-            data_sample.set_metainfo(dict(replaced=messages))
-        return sample
+        return read_or_replace(self.wrapped, int(key), stream)
 
 
 class KeyedBatches:

@@ -14,10 +14,14 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from smmix_mm.engine.interruption import Interruption, ValidationInterruptedError
-from smmix_mm.engine.unwrapping import list_optim_wrappers, unwrap_model
-from smmix_mm.engine.whole_checkpoints import LAST_CHECKPOINT, remove, remove_unfinished, write_whole
+from smmix_mm.files import remove, remove_unfinished, write_whole
 from smmix_mm.registry import HOOKS
+from smmix_mm.unwrapping import list_optim_wrappers, unwrap_model
+
+from .interruption import Interruption, ValidationInterruptedError
+from .ranks import RankChannel
+from .start import LAST_CHECKPOINT
+from .work_dir import explained
 
 # In the message hub, and so in checkpoints.
 # Not 'validated...': mmengine's log of a validation shows whatever begins with val.
@@ -70,7 +74,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         if interruption is not None:
             # Ranks may have one batch more than others, or none; all have to ask each other equally often.
             self._val_passes = 0
-            self._val_batches = -interruption.agree_highest(-len(runner.val_dataloader))
+            self._val_batches = -interruption.channel.highest(-len(runner.val_dataloader))
 
     def after_val_iter(
         self,
@@ -164,7 +168,8 @@ class CheckpointHook(MMEngineCheckpointHook):
     @master_only
     def _note_last(self, runner: Runner) -> None:
         pointer = Path(runner.work_dir, LAST_CHECKPOINT)
-        write_whole(pointer, lambda unfinished: unfinished.write_text(self.last_ckpt), together=False)
+        with explained(pointer):
+            write_whole(pointer, lambda unfinished: unfinished.write_text(self.last_ckpt))
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if not self._is_local:
@@ -247,7 +252,9 @@ class _WholeWriter:
             self.runner.save_checkpoint(out_dir, unfinished.name, *args, meta=meta, **kwargs)
 
         self._hook._counters = {key: meta[key] for key in ('epoch', 'iter')}
-        write_whole(Path(out_dir, filename), write)
+        path = Path(out_dir, filename)
+        with explained(path):
+            write_whole(path, write, together=True)
         self._hook._counters = {}
 
 
@@ -278,8 +285,8 @@ def gather_gradients(runner: Runner) -> list[dict[str, Tensor]] | None:
         for name, parameter in unwrap_model(runner.model).named_parameters()
         if parameter.grad is not None
     }
-    interruption = find_interruption(runner) or Interruption()
-    gathered = interruption.gather(gradients)
+    channel = getattr(runner._train_loop, 'channel', None) or RankChannel()
+    gathered = channel.gather(gradients)
     return gathered if gathered is not None and any(gathered) else None
 
 

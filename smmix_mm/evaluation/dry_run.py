@@ -8,7 +8,7 @@ from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.runner import Runner
 from torch import nn
 
-from .unwrapping import unwrap_model
+from smmix_mm.unwrapping import unwrap_model
 
 # Side of the made-up label maps.
 SIDE = 4

@@ -1,4 +1,7 @@
-"""Loading backbones from checkpoints of classifiers, or not at all."""
+"""Strict loading of backbones and classifiers: every tensor has its place, or an error names those without.
+
+The names of what may stand beside a backbone in a classifier are handed in; see :mod:`smmix_mm.models.pretrained`.
+"""
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,15 +13,13 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule, PretrainedInit, update_init_info
 from torch import Tensor, nn
 
-from .checkpoint import TRAINING_ONLY, keep_metadata, load_strictly, read_weights
-
-# What only training uses, under our names and under the official one of SMMix's region classifier.
-NOT_EVALUATED = (*(name.rstrip('.') for name in TRAINING_ONLY), 'token_head')
-# What classification checkpoints hold beside a backbone.
-CLASSIFIERS = ('head', *NOT_EVALUATED)
+from .fit import load_strictly
+from .weights import keep_metadata, read_weights
 
 
-def find_backbone(keys: Iterable[str], names: Iterable[str], source: str, prefix: str | None = None) -> str:
+def find_backbone(
+    keys: Iterable[str], names: Iterable[str], source: str, prefix: str | None = None, beside: Iterable[str] = ()
+) -> str:
     """Finds the prefix below which a backbone stands among the names of a checkpoint.
 
     It is the one below which more than half of the backbone's parts occur, so that a checkpoint that lacks a tensor, or
@@ -29,6 +30,8 @@ def find_backbone(keys: Iterable[str], names: Iterable[str], source: str, prefix
         names (Iterable[str]): The backbone's own names, or the beginnings of them.
         source (str): Named in the error, such as the file.
         prefix (str, optional): Search below this prefix alone, with or without its last dot. Defaults to None.
+        beside (Iterable[str]): Parts of a classifier that are not searched: one may hold a copy of the backbone, which
+            is not the one that was asked for. Defaults to none.
 
     Returns:
         str: Empty, or ending in a dot.
@@ -40,13 +43,13 @@ def find_backbone(keys: Iterable[str], names: Iterable[str], source: str, prefix
     start = normalise_prefix(prefix)
     searched = [key for key in keys if key.startswith(start)]
     if not searched:
-        raise ValueError(f'{source} has no names below prefix={prefix!r}; it has {_some(keys)}')
+        raise ValueError(f'{source} has no names below prefix={prefix!r}; it has {_shorten(keys)}')
     parts = {name.partition('.')[0] for name in names}
+    passed_over = set(beside) - parts
     found = defaultdict(set)
     for key in searched:
         steps = key.split('.')
-        # A method may hold a copy of the backbone, which is not the one that was asked for.
-        if key[len(start) :].partition('.')[0] == 'mixing':
+        if key[len(start) :].partition('.')[0] in passed_over:
             continue
         for depth, step in enumerate(steps):
             if step in parts:
@@ -55,7 +58,7 @@ def find_backbone(keys: Iterable[str], names: Iterable[str], source: str, prefix
     if not places:
         below = f' below prefix={prefix!r}' if start else ''
         raise ValueError(
-            f'{source} has no backbone with parts {", ".join(sorted(parts))}{below}; it has {_some(searched)}'
+            f'{source} has no backbone with parts {", ".join(sorted(parts))}{below}; it has {_shorten(searched)}'
         )
     if len(places) > 1:
         examples = ', '.join(next(key for key in searched if key.startswith(place)) for place in places)
@@ -67,7 +70,12 @@ def find_backbone(keys: Iterable[str], names: Iterable[str], source: str, prefix
 
 
 def split_backbone(
-    weights: Mapping[str, Tensor], place: str, names: Iterable[str], source: str, prefix: str | None = None
+    weights: Mapping[str, Tensor],
+    place: str,
+    names: Iterable[str],
+    source: str,
+    prefix: str | None = None,
+    beside: Iterable[str] = (),
 ) -> tuple['OrderedDict[str, Tensor]', list[str]]:
     """Parts the weights of a backbone from the classifiers beside it.
 
@@ -77,6 +85,7 @@ def split_backbone(
         names (Iterable[str]): The backbone's own names, or the beginnings of them.
         source (str): Named in the error, such as the file.
         prefix (str, optional): What lies outside of it is left out, whatever it is. Defaults to None.
+        beside (Iterable[str]): Parts of a classifier that are left out. Defaults to none.
 
     Returns:
         tuple[OrderedDict[str, Tensor], list[str]]: The backbone's weights by their names below ``place``, and the names
@@ -85,11 +94,11 @@ def split_backbone(
     Raises:
         ValueError: If there is anything else.
     """
-    start, parts = normalise_prefix(prefix), {name.partition('.')[0] for name in names}
+    start, parts, beside = normalise_prefix(prefix), {name.partition('.')[0] for name in names}, tuple(beside)
     backbone, left_out, strange = OrderedDict(), [], []
     for key, value in weights.items():
-        steps = _apart(key, place)
-        is_classifier = len(steps) > 1 and steps[0] in CLASSIFIERS
+        steps = _steps_below(key, place)
+        is_classifier = len(steps) > 1 and steps[0] in beside
         if key.startswith(place) and (steps[0] in parts or not is_classifier):
             backbone[key.removeprefix(place)] = value
         elif is_classifier or not key.startswith(start):
@@ -101,12 +110,12 @@ def split_backbone(
         hint = f"; prefix='{place}' takes the backbone alone" if place and place != start else ''
         raise ValueError(
             f'{source} has {len(strange)} tensors that belong neither to the backbone nor to a classifier '
-            f'({", ".join(CLASSIFIERS)}): {_some(strange)}{hint}'
+            f'({", ".join(beside)}): {_shorten(strange)}{hint}'
         )
     return backbone, left_out
 
 
-def load_backbone(backbone: nn.Module, path: str | Path, prefix: str | None = None) -> None:
+def load_backbone(backbone: nn.Module, path: str | Path, prefix: str | None = None, beside: Iterable[str] = ()) -> None:
     """Loads a backbone from a checkpoint of the backbone alone or of a classifier around it, and refuses half a fit.
 
     mmengine's own loading takes what fits and logs the rest. Here every tensor of the backbone has to be there, and
@@ -119,7 +128,8 @@ def load_backbone(backbone: nn.Module, path: str | Path, prefix: str | None = No
             see :func:`read_weights` for what it may hold.
         prefix (str, optional): Load what stands below this prefix, with or without its last dot, and leave all else
             alone, such as ``'backbone'`` for a detector's backbone. Defaults to None: the backbone is found by its
-            names, and nothing but classifiers may stand beside it.
+            names, and nothing but ``beside`` may stand beside it.
+        beside (Iterable[str]): Parts of a classifier that may stand beside it. Defaults to none.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -130,13 +140,13 @@ def load_backbone(backbone: nn.Module, path: str | Path, prefix: str | None = No
     source = str(path)
     weights = _fetch_weights(path)
     own = {name: value.shape for name, value in backbone.state_dict().items()}
-    place = find_backbone(weights, own, source, prefix)
-    given, left_out = split_backbone(weights, place, own, source, prefix)
+    place = find_backbone(weights, own, source, prefix, beside)
+    given, left_out = split_backbone(weights, place, own, source, prefix, beside)
     load_strictly(backbone, given, source)
     loaded = [name for name in given if name in own]
     fitted = [name for name in loaded if given[name].shape != own[name]]
     left_out = [name for name in given if name not in own] + left_out
-    summary = dict.fromkeys(_summarise(name, '' if name in given else place) for name in left_out)
+    summary = dict.fromkeys(_abbreviate(name, '' if name in given else place) for name in left_out)
     print_log(
         f'{source}: loaded {len(loaded)} of {len(weights)} tensors into {type(backbone).__name__}'
         f'{f" from {place}*" if place else ""}; left out: {", ".join(summary) or "nothing"}; '
@@ -145,13 +155,16 @@ def load_backbone(backbone: nn.Module, path: str | Path, prefix: str | None = No
     )
 
 
-def load_classifier(classifier: nn.Module, path: str | Path, prefix: str | None = None) -> None:
+def load_classifier(
+    classifier: nn.Module, path: str | Path, prefix: str | None = None, training_only: Iterable[str] = ()
+) -> None:
     """Loads a classifier from a checkpoint, all of it or none; what only training uses is left out.
 
     Args:
         classifier (nn.Module): Such as mmpretrain's ``ImageClassifier``; loaded in place.
         path (str | Path): As in :func:`load_backbone`.
         prefix (str, optional): Load what stands below this prefix, with or without its last dot. Defaults to None.
+        training_only (Iterable[str]): Parts that only training uses. Defaults to none.
 
     Raises:
         FileNotFoundError, OSError: As :func:`load_backbone`.
@@ -162,13 +175,9 @@ def load_classifier(classifier: nn.Module, path: str | Path, prefix: str | None 
     weights = _fetch_weights(path)
     given = OrderedDict((name.removeprefix(start), value) for name, value in weights.items() if name.startswith(start))
     if not given:
-        raise ValueError(f'{source} has no names below prefix={prefix!r}; it has {_some(weights)}')
-    own = {name.partition('.')[0] for name in classifier.state_dict()}
-    kept = OrderedDict(
-        (name, value)
-        for name, value in given.items()
-        if name.partition('.')[0] in own or name.partition('.')[0] not in NOT_EVALUATED
-    )
+        raise ValueError(f'{source} has no names below prefix={prefix!r}; it has {_shorten(weights)}')
+    left_out = set(training_only) - {name.partition('.')[0] for name in classifier.state_dict()}
+    kept = OrderedDict((name, value) for name, value in given.items() if name.partition('.')[0] not in left_out)
     keep_metadata(kept, weights, start)
     load_strictly(classifier, kept, source)
     print_log(
@@ -204,12 +213,12 @@ def normalise_prefix(prefix: str | None) -> str:
     return f'{prefix}.'.removeprefix('module.') if prefix else ''
 
 
-def _some(names: Iterable[str]) -> str:
+def _shorten(names: Iterable[str]) -> str:
     names = list(names)
     return ', '.join(names[:8]) + (f' and {len(names) - 8} more' if len(names) > 8 else '')
 
 
-def _apart(name: str, place: str) -> list[str]:
+def _steps_below(name: str, place: str) -> list[str]:
     """The steps of a name after those that it has in common with a place."""
     steps = name.split('.')
     for step in place.split('.')[:-1]:
@@ -219,8 +228,8 @@ def _apart(name: str, place: str) -> list[str]:
     return steps
 
 
-def _summarise(name: str, place: str) -> str:
-    steps = _apart(name, place)
+def _abbreviate(name: str, place: str) -> str:
+    steps = _steps_below(name, place)
     return steps[0] if len(steps) == 1 else f'{steps[0]}.*'
 
 
@@ -230,14 +239,16 @@ class BackboneInit:
     Args:
         checkpoint (str): As ``path`` of :func:`load_backbone`.
         prefix (str, optional): As in :func:`load_backbone`. Defaults to None.
+        beside (Iterable[str]): As in :func:`load_backbone`. Defaults to none.
     """
 
-    def __init__(self, checkpoint: str, prefix: str | None = None) -> None:
+    def __init__(self, checkpoint: str, prefix: str | None = None, beside: Iterable[str] = ()) -> None:
         self.checkpoint = checkpoint
         self.prefix = prefix
+        self.beside = beside
 
     def __call__(self, module: nn.Module) -> None:
-        load_backbone(module, self.checkpoint, self.prefix)
+        load_backbone(module, self.checkpoint, self.prefix, self.beside)
         if hasattr(module, '_params_init_info'):
             update_init_info(module, f'{type(self).__name__}: load from {self.checkpoint}')
 
@@ -249,21 +260,22 @@ def is_pretrained(init_cfg: dict | list[dict] | None) -> bool:
 
 
 @contextmanager
-def strict_init_cfg(module: BaseModule) -> Iterator[None]:
+def strict_init_cfg(module: BaseModule, beside: Iterable[str] = ()) -> Iterator[None]:
     """Has the ``init_weights`` of mmengine's load strictly what its ``init_cfg`` names: :func:`with_strict_loading`."""
     written = module.init_cfg
-    module.init_cfg = with_strict_loading(written)
+    module.init_cfg = with_strict_loading(written, beside)
     try:
         yield
     finally:
         module.init_cfg = written
 
 
-def with_strict_loading(init_cfg: dict | list[dict] | None) -> list[dict]:
+def with_strict_loading(init_cfg: dict | list[dict] | None, beside: Iterable[str] = ()) -> list[dict]:
     """Has :func:`load_backbone` do what mmengine's ``Pretrained`` would do.
 
     Args:
         init_cfg (dict | list[dict], optional): Left alone.
+        beside (Iterable[str]): As in :func:`load_backbone`. Defaults to none.
 
     Returns:
         list[dict]: The same with :class:`BackboneInit` in the place of ``Pretrained``, and last, as mmengine has it.
@@ -283,5 +295,5 @@ def with_strict_loading(init_cfg: dict | list[dict] | None) -> list[dict]:
         checkpoint, prefix = cfg.get('checkpoint'), cfg.get('prefix')
         if not isinstance(checkpoint, str | Path) or not str(checkpoint):
             raise ValueError(f"init_cfg of type 'Pretrained' needs a checkpoint, a path, but got {checkpoint!r}")
-        pretrained.append(dict(type=BackboneInit, checkpoint=checkpoint, prefix=prefix))
+        pretrained.append(dict(type=BackboneInit, checkpoint=checkpoint, prefix=prefix, beside=tuple(beside)))
     return others + pretrained

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -10,12 +11,14 @@ from contextlib import contextmanager
 import pytest
 import torch
 from processes import free_port
+from small_checkpoints import save
 
-from smmix_mm.engine.work_dir import check_work_dir, hold_work_dir
+from smmix_mm.files import write_whole
+from smmix_mm.resume.work_dir import check_work_dir, explained, hold_work_dir
 
 HOLD = """
 import multiprocessing, sys, time
-from smmix_mm.engine.work_dir import hold_work_dir
+from smmix_mm.resume.work_dir import hold_work_dir
 with hold_work_dir(sys.argv[1]):
     # As a worker of a dataloader.
     worker = multiprocessing.get_context('fork').Process(target=time.sleep, args=(300,))
@@ -72,7 +75,7 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
 
     said = []
     monkeypatch.setattr('fcntl.lockf', refuse)
-    monkeypatch.setattr('smmix_mm.engine.work_dir.print_log', lambda message, *_: said.append(message))
+    monkeypatch.setattr('smmix_mm.resume.work_dir.print_log', lambda message, *_: said.append(message))
     with hold_work_dir(tmp_path):
         assert said == [f'{tmp_path} cannot be locked ([Errno 37] No locks available); let no other run train there.']
 
@@ -94,3 +97,53 @@ def test_all_ranks_are_told_that_the_first_one_cannot_have_it(tmp_path):
         for process in processes:
             process.join(120)
     assert [process.exitcode for process in processes] == [0, 0]
+
+
+def write_explained(path, write):
+    with explained(path):
+        write_whole(path, write)
+
+
+@contextmanager
+def mounted(folder, *options):
+    folder.mkdir()
+    done = subprocess.run(['mount', '-t', 'tmpfs', '-o', ','.join(options), 'tmpfs', folder], capture_output=True)
+    if done.returncode != 0:
+        pytest.skip(f'mounting is not allowed: {done.stderr.decode()}')
+    try:
+        yield folder
+    finally:
+        subprocess.run(['umount', '-l', folder], check=True)
+
+
+def test_a_full_disk_is_said_and_spares_the_older_checkpoint(tmp_path):
+    with mounted(tmp_path / 'disk', 'size=64k') as disk:
+        older = save(disk, 'epoch_1.pth', 1)
+        before = older.read_bytes()
+        big = torch.zeros(40_000)
+        with pytest.raises(OSError, match=r'epoch_2.pth cannot be written \(No space left.*no room is left .disk: \d+'):
+            write_explained(disk / 'epoch_2.pth', lambda unfinished: unfinished.write_bytes(big.numpy().tobytes()))
+        assert older.read_bytes() == before
+        assert list(disk.iterdir()) == [older]
+
+
+def test_a_read_only_disk_is_said_before_anything_is_built(tmp_path):
+    with mounted(tmp_path / 'disk', 'ro') as disk:
+        for work_dir in (disk, disk / 'new'):
+            with pytest.raises(
+                OSError, match=r'cannot be written \(Read-only file system\): .*choose another --work-dir'
+            ):
+                check_work_dir(work_dir)
+        with pytest.raises(OSError, match='must not be written to'):
+            write_explained(disk / 'epoch_2.pth', lambda unfinished: unfinished.write_bytes(b'0'))
+
+
+def test_a_limit_on_file_sizes_is_said(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match=r'epoch_1.pth cannot be written \(File too large\): no room is left'):
+            write_explained(tmp_path / 'epoch_1.pth', lambda unfinished: unfinished.write_bytes(bytes(5000)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 from tiny_runs import build, outcome, registered  # noqa: F401
 
-from smmix_mm.engine.whole_checkpoints import check_whole
+from smmix_mm.checkpoint import check_whole
 
 pytestmark = pytest.mark.usefixtures('registered')
 

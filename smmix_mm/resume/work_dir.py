@@ -1,9 +1,9 @@
 """The work directory of a run: it can be written to, and no other run trains there."""
 
 import errno
-import fcntl
 import logging
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -12,10 +12,14 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from smmix_mm.engine.distributed import decide_together
-from smmix_mm.engine.whole_checkpoints import explained
+from smmix_mm.files import lock_file
+
+from .ranks import decide_together
 
 LOCK = '.lock'
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def check_work_dir(work_dir: str | Path) -> None:
@@ -59,24 +63,52 @@ def hold_work_dir(work_dir: str | Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Makes errors of a full disk or one that must not be written to say so.
+
+    Args:
+        path (Path): What is written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL | _FORBIDDEN:
+            raise
+        if error.errno in _FORBIDDEN:
+            what = 'the place must not be written to. Mend its permissions'
+        else:
+            what = f'no room is left (disk: {_free_bytes(path)} bytes free). Make room'
+        raise OSError(
+            error.errno,
+            f'{path} cannot be written ({error.strerror}): {what}, or choose another --work-dir. The checkpoints that '
+            'were there are untouched; go on from them with --resume',
+        ) from error
+
+
 def _lock(path: Path) -> AbstractContextManager:
     """The open file, which this process has locked; nothing to close where the file system has no locks."""
     file, work_dir = path.open('a+'), path.parent
     try:
-        # Of a process: dataloader workers, which may outlive it for some seconds, do not inherit it.
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locked = lock_file(file, wait=False)
     except OSError as error:
+        file.close()
+        print_log(f'{work_dir} cannot be locked ({error}); let no other run train there.', 'current', logging.WARNING)
+        return nullcontext()
+    if not locked:
         file.seek(0)
         holder = file.read()
         file.close()
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            raise ValueError(
-                f'another run trains in {work_dir}: {holder}. Its checkpoints would be overwritten; end that process, '
-                'or choose another --work-dir'
-            ) from error
-        print_log(f'{work_dir} cannot be locked ({error}); let no other run train there.', 'current', logging.WARNING)
-        return nullcontext()
+        raise ValueError(
+            f'another run trains in {work_dir}: {holder}. Its checkpoints would be overwritten; end that process, or '
+            'choose another --work-dir'
+        )
     file.truncate(0)
     file.write(f'process {os.getpid()} on {socket.gethostname()}')
     file.flush()
     return file
+
+
+def _free_bytes(path: Path) -> int:
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    return shutil.disk_usage(folder).free

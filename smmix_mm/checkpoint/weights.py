@@ -1,23 +1,18 @@
-"""Reading checkpoints without executing what is pickled in them, telling whether they fit, and writing them."""
+"""Checkpoints and the weights in them: read without executing what is pickled in them, and written."""
 
-import copy
 import hashlib
-import os
-import secrets
+import io
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from smmix_mm.checkpoint import read_file
-from smmix_mm.checkpoint.unpickling import is_foreign
-from smmix_mm.engine.unwrapping import unwrap_model
+from smmix_mm.files import write_whole
 
-# What of a classifier only training uses: SMMix's region classifier, and the parameters of methods that have some.
-TRAINING_ONLY = ('region_head.', 'mixing.')
+from .unpickling import is_foreign, read_file
 
 
 def read_checkpoint(path: str | Path, mapped: bool = False) -> dict[str, Any]:
@@ -58,21 +53,33 @@ def read_weights(path: str | Path) -> 'OrderedDict[str, Tensor]':
         FileNotFoundError, ValueError: As :func:`read_checkpoint`, and if the file holds no weights, or objects among
             them.
     """
-    content = read_checkpoint(path)
+    return find_weights(read_checkpoint(path), path)
+
+
+def find_weights(content: Mapping[str, Any], source: str | Path) -> 'OrderedDict[str, Tensor]':
+    """The weights in what was read from a checkpoint, as :func:`read_weights` gives them.
+
+    Args:
+        content (Mapping): As :func:`read_checkpoint` returns it; left alone.
+        source (str | Path): Named in errors, such as the file.
+
+    Raises:
+        ValueError: If there are no weights, or objects among them.
+    """
     for key in ('state_dict', 'model'):
         if isinstance(content.get(key), Mapping):
             content = content[key]
             break
     lost = [name for name, value in content.items() if is_foreign(value)]
     if lost:
-        raise ValueError(f'{path} holds values that are no plain tensors, in {", ".join(map(str, lost[:8]))}')
+        raise ValueError(f'{source} holds values that are no plain tensors, in {", ".join(map(str, lost[:8]))}')
     weights = OrderedDict(
         (name.removeprefix('module.'), value.detach()) for name, value in content.items() if isinstance(value, Tensor)
     )
     keep_metadata(weights, content, 'module.')
     if not weights:
         raise ValueError(
-            f'{path} holds no weights, neither bare nor under state_dict or model; keys: {list(content)[:10]}'
+            f'{source} holds no weights, neither bare nor under state_dict or model; keys: {list(content)[:10]}'
         )
     return weights
 
@@ -89,47 +96,6 @@ def keep_metadata(weights: OrderedDict, source: Mapping[str, Any], prefix: str =
     inside = {name: value for name, value in told.items() if name.startswith(prefix)} or told
     if inside:
         weights._metadata = OrderedDict((name.removeprefix(prefix)[:-1], value) for name, value in inside.items())
-
-
-def check_fit(
-    model: nn.Module, weights: Mapping[str, Tensor], source: str, may_differ: Iterable[str] = TRAINING_ONLY
-) -> None:
-    """Refuses weights of another architecture, which mmengine would load as far as they fit and only log the rest.
-
-    They are loaded into a copy of the model, so that what its load hooks mend, such as position embeddings of another
-    input size, passes.
-
-    Args:
-        model (nn.Module): What the weights are for, in a parallel wrapper or not.
-        weights (Mapping[str, Tensor]): By name.
-        source (str): Named in the error, such as the file.
-        may_differ (Iterable[str]): Beginnings of names that may be missing, left over, or of another shape. Defaults to
-            what only training uses.
-
-    Raises:
-        ValueError: With the names and shapes that differ.
-    """
-    allowed = tuple(may_differ)
-    copied = copy.deepcopy(unwrap_model(model))
-    own = copied.state_dict().items()
-    judged = OrderedDict((name, value) for name, value in own if name.startswith(allowed))
-    judged.update((name, value) for name, value in weights.items() if not name.startswith(allowed))
-    keep_metadata(judged, weights)
-    load_strictly(copied, judged, source)
-
-
-def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Loads all or fails; errors name the source and at most 20 of the names and shapes that differ.
-
-    Raises:
-        ValueError: If a tensor is missing, unexpected or of another shape, after the load hooks.
-    """
-    try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
-        lines = str(error).splitlines()
-        lines = [line if len(line) < 800 else f'{line[:800]} ...' for line in lines[1:] or lines]
-        raise ValueError('\n'.join([f'{source} does not fit {type(module).__name__}:', *lines[:20]])) from None
 
 
 def write_weights(path: str | Path, weights: Mapping[str, Tensor], hashed: bool = False) -> Path:
@@ -150,17 +116,10 @@ def write_weights(path: str | Path, weights: Mapping[str, Tensor], hashed: bool 
     cloned = ((name, value.detach().clone(memory_format=torch.contiguous_format)) for name, value in weights.items())
     content = {'meta': {}, 'state_dict': OrderedDict(cloned)}
     keep_metadata(content['state_dict'], weights)
-    unfinished = path.with_name(f'.{path.name}-{secrets.token_hex(4)}')
-    try:
-        with unfinished.open('xb') as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if hashed:
-            digest = hashlib.sha256(unfinished.read_bytes()).hexdigest()
-            path = path.with_name(f'{path.name.removesuffix(".pth")}-{digest[:8]}.pth')
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    if hashed:
+        digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
+        path = path.with_name(f'{path.name.removesuffix(".pth")}-{digest[:8]}.pth')
+    write_whole(path, lambda unfinished: unfinished.write_bytes(buffer.getbuffer()))
     return path

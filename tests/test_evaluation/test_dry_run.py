@@ -7,7 +7,7 @@ import torch
 from mmengine.evaluator import BaseMetric, Evaluator
 from torch import nn
 
-from smmix_mm.engine.evaluators import try_evaluator
+from smmix_mm.evaluation import try_evaluator
 
 
 def a_run(part: str, classes: int, metric: dict, names: tuple | None = ()) -> SimpleNamespace:

@@ -14,15 +14,17 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from smmix_mm.engine.distributed import read_timeout
-from smmix_mm.engine.evaluators import try_evaluator
-from smmix_mm.engine.hooks.checkpoint_hook import VALIDATED, CheckpointHook
-from smmix_mm.engine.interruption import Interruption, ValidationInterruptedError, shield_loader
-from smmix_mm.engine.samples import ResumableLoader
-from smmix_mm.engine.whole_checkpoints import find_start_together
-from smmix_mm.engine.work_dir import hold_work_dir
+from smmix_mm.checkpoint.guard import forget_handed_on
+from smmix_mm.evaluation import try_evaluator
 from smmix_mm.registry import LOOPS
 from smmix_mm.streams import run_seed, seed_step
+
+from .checkpoint_hook import VALIDATED, CheckpointHook
+from .interruption import Interruption, ValidationInterruptedError, shield_loader
+from .ranks import RankChannel, read_timeout
+from .samples import ResumableLoader
+from .start import prepare_start
+from .work_dir import hold_work_dir
 
 # In the message hub, and so in checkpoints.
 BATCHES = 'batches'
@@ -39,27 +41,26 @@ class ResumableLoop:
     endless = False
 
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, interrupt_interval: int = 10, **kwargs: Any):
+        # Here, because it is what both runners do first when they train; they load before or after `before_run`.
+        prepare_start(runner)
         if isinstance(dataloader, dict):
             diff_rank_seed = runner._randomness_cfg.get('diff_rank_seed', False)
             dataloader = runner.build_dataloader(dataloader, seed=runner.seed, diff_rank_seed=diff_rank_seed)
         _check_batches(dataloader)
         _scale_by_updates(runner)
         super().__init__(runner, ResumableLoader(dataloader, runner.seed, self.endless), **kwargs)
-        self.interruption = Interruption(interrupt_interval, read_timeout(runner.cfg))
-        if runner._resume and not runner._has_loaded:
-            # Here, because it is what both runners do first when they train; they load before or after `before_run`.
-            named = runner._resume if isinstance(runner._resume, str) else runner._load_from
-            runner._load_from = find_start_together(runner.work_dir, named)
-            runner._resume = True
+        self.channel = RankChannel(read_timeout(runner.cfg))
+        self.interruption = Interruption(interrupt_interval, self.channel)
 
     def run(self) -> nn.Module:
         """Trains to the end, or until SIGTERM."""
+        forget_handed_on()
         self._take_seeds()
         self._warn_of_other_batches()
         if self.runner.val_loop is not None:
             shield_loader(self.runner.val_loop.dataloader)
             try_evaluator(self.runner)
-        with hold_work_dir(self.runner.work_dir), self.interruption:
+        with hold_work_dir(self.runner.work_dir), self.channel, self.interruption:
             self.runner.call_hook('before_train')
             self._train()
             self.runner.call_hook('after_train')

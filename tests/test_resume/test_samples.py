@@ -13,7 +13,8 @@ from resumable import train_pipeline, write_images
 from torch.utils.data import BatchSampler, Dataset
 
 from smmix_mm.datasets.load_image import UnreadableImageError
-from smmix_mm.engine.samples import MAX_REPLACEMENTS, KeyedBatches, ResumableLoader, SampleKey, SeededDataset
+from smmix_mm.datasets.replacement import MAX_REPLACEMENTS
+from smmix_mm.resume.samples import KeyedBatches, ResumableLoader, SampleKey, SeededDataset
 
 IMAGES = 20
 
@@ -134,7 +135,7 @@ def keys(batches, count):
 def test_infinite_samplers_are_keyed_by_the_pass_over_the_data(monkeypatch):
     """With 10 samples, 2 ranks and batches of 3, the second rank's fourth pass begins in its sixth batch."""
     monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda: (1, 2))
-    monkeypatch.setattr('smmix_mm.engine.samples.get_dist_info', lambda: (1, 2))
+    monkeypatch.setattr('smmix_mm.resume.samples.get_dist_info', lambda: (1, 2))
     batches = KeyedBatches(BatchSampler(InfiniteSampler(Numbers(), seed=0), 3, False), seed=3, endless=True)
     drawn = [key for batch in keys(batches, 20) for key in batch]
     assert [epoch for _, epoch, _ in drawn] == [(2 * position + 1) // 10 for position in range(60)]

@@ -17,9 +17,9 @@ from mmengine.model import BaseModule, PretrainedInit
 from mmengine.runner import save_checkpoint
 from unsafe_pickle import TouchOnLoad
 
-from smmix_mm.engine import load_backbone, load_classifier
-from smmix_mm.engine.pretrained import find_backbone
+from smmix_mm.checkpoint.strict_loading import find_backbone
 from smmix_mm.models import PVT
+from smmix_mm.models.pretrained import load_backbone, load_classifier
 
 LAYOUTS = json.loads((Path(__file__).parents[1] / 'data' / 'checkpoint_layouts.json').read_text())
 
