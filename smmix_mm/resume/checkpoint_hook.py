@@ -56,6 +56,19 @@ class CheckpointHook(MMEngineCheckpointHook):
         self._outdated: list[str] = []
         self._counters: dict[str, int] = {}
         self._gradients: list[dict[str, Tensor]] | None = None
+        self._interruption: Interruption | None = None
+        self._channel = RankChannel()
+
+    def attend(self, interruption: Interruption, channel: RankChannel) -> None:
+        """Has validations of the run broken off on SIGTERM, and gradients gathered beside the exchange of the model's.
+
+        Our train loops call it when they begin.
+
+        Args:
+            interruption (Interruption): Of the loop.
+            channel (RankChannel): Of the loop.
+        """
+        self._interruption, self._channel = interruption, channel
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
@@ -70,11 +83,10 @@ class CheckpointHook(MMEngineCheckpointHook):
             self._remove_outdated(runner.message_hub.get_info(OUTDATED, []))
 
     def before_val_epoch(self, runner: Runner) -> None:
-        interruption = find_interruption(runner)
-        if interruption is not None:
+        if self._interruption is not None:
             # Ranks may have one batch more than others, or none; all have to ask each other equally often.
             self._val_passes = 0
-            self._val_batches = -interruption.channel.highest(-len(runner.val_dataloader))
+            self._val_batches = -self._channel.highest(-len(runner.val_dataloader))
 
     def after_val_iter(
         self,
@@ -83,12 +95,11 @@ class CheckpointHook(MMEngineCheckpointHook):
         data_batch: Mapping | None = None,
         outputs: Sequence | None = None,
     ) -> None:
-        interruption = find_interruption(runner)
-        if interruption is None:
+        if self._interruption is None:
             return
         self._val_passes += batch_idx == 0
         # mmpretrain's EMAHook validates a second time, with the trained weights back in the model.
-        if self._val_passes == 1 and batch_idx < self._val_batches and interruption.is_due(batch_idx + 1):
+        if self._val_passes == 1 and batch_idx < self._val_batches and self._interruption.is_due(batch_idx + 1):
             raise ValidationInterruptedError
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
@@ -98,8 +109,7 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     def after_train(self, runner: Runner) -> None:
         # A model that is to be trained on is not published.
-        interruption = find_interruption(runner)
-        if interruption is None or not interruption.served:
+        if self._interruption is None or not self._interruption.served:
             super().after_train(runner)
 
     def save_interrupted(self, runner: Runner) -> str:
@@ -147,7 +157,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         runner.message_hub.update_info(OUTDATED, list(self._outdated))
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        self._gradients = gather_gradients(runner)
+        self._gradients = gather_gradients(runner, self._channel)
         _WholeWriter(runner, self).save_checkpoint(
             self.out_dir,
             name,
@@ -274,7 +284,7 @@ class _RemovingLater:
     rmtree = remove
 
 
-def gather_gradients(runner: Runner) -> list[dict[str, Tensor]] | None:
+def gather_gradients(runner: Runner, channel: RankChannel) -> list[dict[str, Tensor]] | None:
     """The gradients that wait for an update, by rank, on the first rank; None if none does."""
     is_accumulated = any(getattr(wrapper, '_accumulative_counts', 1) > 1 for wrapper in list_optim_wrappers(runner))
     # FSDP keeps what it accumulates to itself.
@@ -285,11 +295,5 @@ def gather_gradients(runner: Runner) -> list[dict[str, Tensor]] | None:
         for name, parameter in unwrap_model(runner.model).named_parameters()
         if parameter.grad is not None
     }
-    channel = getattr(runner._train_loop, 'channel', None) or RankChannel()
     gathered = channel.gather(gradients)
     return gathered if gathered is not None and any(gathered) else None
-
-
-def find_interruption(runner: Runner) -> Interruption | None:
-    """The one of our train loops, while it runs."""
-    return getattr(runner._train_loop, 'interruption', None)

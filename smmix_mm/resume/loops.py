@@ -60,6 +60,8 @@ class ResumableLoop:
         if self.runner.val_loop is not None:
             shield_loader(self.runner.val_loop.dataloader)
             try_evaluator(self.runner)
+        if self._checkpoint_hook is not None:
+            self._checkpoint_hook.attend(self.interruption, self.channel)
         with hold_work_dir(self.runner.work_dir), self.channel, self.interruption:
             self.runner.call_hook('before_train')
             self._train()
@@ -76,6 +78,10 @@ class ResumableLoop:
         super().run_iter(*args)
         if self.interruption.is_due(self._iter):
             self._save_and_end()
+
+    @property
+    def _checkpoint_hook(self) -> CheckpointHook | None:
+        return next((hook for hook in self.runner.hooks if isinstance(hook, CheckpointHook)), None)
 
     def _take_seeds(self) -> None:
         """Takes the seeds of the run that is resumed, which are known now, where they were drawn."""
@@ -117,7 +123,7 @@ class ResumableLoop:
             hub.update_info(VALIDATED, self._iter)
 
     def _save_and_end(self) -> None:
-        hook = next((hook for hook in self.runner.hooks if isinstance(hook, CheckpointHook)), None)
+        hook = self._checkpoint_hook
         checkpoint = hook.save_interrupted(self.runner) if hook else 'none is written without smmix_mm.CheckpointHook'
         text = f'SIGTERM: the run ends after iteration {self._iter}. To go on: --resume (checkpoint: {checkpoint}).'
         print_log(text, 'current', logging.WARNING)

@@ -1,4 +1,4 @@
-"""What exact resume costs: seeding samples and steps, and writing, reading and checking a checkpoint of DeiT-S's size."""
+"""What exact resume costs: seeding samples and steps, writing, reading and checking a checkpoint of DeiT-S's size."""
 
 import argparse
 import tempfile
