@@ -20,7 +20,8 @@ from mmengine.config import Config
 from mmengine.dataset import default_collate
 from mmengine.registry import DATASETS, init_default_scope
 
-from smmix_mm.engine import build_model, read_weights
+from smmix_mm.checkpoint import read_weights
+from smmix_mm.engine import build_model
 from smmix_mm.visualization import draw_mixed_batch
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,8 +13,11 @@ from mmengine.fileio import dump
 from torch import Tensor
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from smmix_mm.checkpoint import check_fit, read_weights
 from smmix_mm.datasets.layout import check_data_layout
-from smmix_mm.engine import SavePictures, build_runner, check_fit, complete_dataloaders, distributed_run, read_weights
+from smmix_mm.engine import build_runner, complete_dataloaders, distributed_run
+from smmix_mm.models.pretrained import TRAINING_ONLY
+from smmix_mm.visualization import SavePictures
 
 # Of mmengine.fileio.
 FORMATS = ('.json', '.yaml', '.yml', '.pkl', '.pickle')
@@ -49,7 +52,7 @@ def test(cfg: Config, args: argparse.Namespace) -> None:
     """Tests, and leaves nothing that holds the model."""
     runner = build_runner(cfg)
     if '://' not in args.checkpoint:
-        check_fit(runner.model, read_weights(args.checkpoint), args.checkpoint)
+        check_fit(runner.model, read_weights(args.checkpoint), args.checkpoint, TRAINING_ONLY)
     if args.show_dir:
         score_thr = (cfg.get('default_hooks', {}).get('visualization') or {}).get('score_thr')
         options = {} if score_thr is None else dict(pred_score_thr=score_thr)

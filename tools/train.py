@@ -5,13 +5,12 @@ import os
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
-from mmengine.runner import FlexibleRunner, Runner
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from smmix_mm.datasets.layout import check_data_layout
-from smmix_mm.engine import build_runner, check_fit, complete_dataloaders, distributed_run, read_weights
-from smmix_mm.engine.whole_checkpoints import find_start_together, has_checkpoints
-from smmix_mm.engine.work_dir import check_work_dir
+from smmix_mm.engine import build_runner, complete_dataloaders, distributed_run
+from smmix_mm.resume.start import has_checkpoints, prepare_start
+from smmix_mm.resume.work_dir import check_work_dir
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -85,30 +84,11 @@ def check_exists(path: str | None, setting: str) -> None:
     )
 
 
-def check_start(cfg: Config, runner: Runner | FlexibleRunner) -> None:
-    """Refuses a checkpoint that cannot be read or is of another architecture.
-
-    Weights to go on from have to fit entirely. Of weights that a classifier starts from the backbone has to fit;
-    detectors and segmentors, whose heads differ in more ways, take what mmengine finds.
-    """
-    path = cfg.get('load_from')
-    if cfg.get('resume'):
-        path = find_start_together(cfg.work_dir, path)
-    # Folders are of sharded models, whose parts fit no model by themselves.
-    if path is None or '://' in path or Path(path).is_dir():
-        return
-    weights = read_weights(path)
-    if cfg.get('resume'):
-        check_fit(runner.model, weights, path, may_differ=())
-    elif cfg.get('default_scope') == 'mmpretrain':
-        parts = {name.partition('.')[0] for name in [*weights, *runner.model.state_dict()]} - {'backbone'}
-        check_fit(runner.model, weights, path, may_differ=[f'{part}.' for part in parts])
-
-
 def train(cfg: Config) -> None:
     """Trains, and leaves nothing that holds the model."""
     runner = build_runner(cfg)
-    check_start(cfg, runner)
+    # Our train loops do this themselves; other loops are served as well here.
+    prepare_start(runner)
     runner.train()
 
 

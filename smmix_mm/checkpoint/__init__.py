@@ -1,19 +1,34 @@
-"""Files of weights, read without executing what is pickled in them.
+"""Files of weights: read without executing what is pickled in them, compared with a model, loaded whole, written whole.
 
 Once this package is imported, mmengine's own ``CheckpointLoader`` reads files in that way too, see
 :func:`guard_mmengine`.
 """
 
+from .fit import check_fit, load_strictly
 from .guard import guard_mmengine, without_foreign
+from .strict_loading import load_backbone, load_classifier
 from .unpickling import Foreign, find_foreign, read_file, restricted_torch_load
+from .weights import find_weights, read_checkpoint, read_weights, write_weights
+from .whole import TornCheckpointError, check_whole, read_whole
 
 __all__ = [
     'Foreign',
+    'TornCheckpointError',
+    'check_fit',
+    'check_whole',
     'find_foreign',
+    'find_weights',
     'guard_mmengine',
+    'load_backbone',
+    'load_classifier',
+    'load_strictly',
+    'read_checkpoint',
     'read_file',
+    'read_weights',
+    'read_whole',
     'restricted_torch_load',
     'without_foreign',
+    'write_weights',
 ]
 
 guard_mmengine()

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 
@@ -11,6 +12,10 @@ from .unpickling import find_foreign, is_foreign, restricted_torch_load
 
 # Parts of a checkpoint that nobody can go on without: an object that is lost from them is not left out silently.
 NEEDED = ('state_dict', 'ema_state_dict', 'optimizer', 'optim_wrapper', 'param_schedulers', 'message_hub')
+
+
+# What was read of a file that mmengine is about to load, by the file's name.
+_handed_on: dict[str, Any] = {}
 
 
 def guard_mmengine() -> None:
@@ -28,12 +33,54 @@ def guard_mmengine() -> None:
         cls: type[CheckpointLoader], filename: str, map_location: Any = None, logger: Any = 'current'
     ) -> dict:
         """As mmengine's, without executing what is pickled in the file."""
-        with restricted_torch_load():
-            content = stock(cls, filename, map_location, logger)
+        content = _take_handed_on(str(filename), map_location)
+        if content is None:
+            with restricted_torch_load():
+                content = stock(cls, filename, map_location, logger)
         return without_foreign(content, str(filename))
 
     load_checkpoint.guarded = True
     CheckpointLoader.load_checkpoint = classmethod(load_checkpoint)
+
+
+def hand_on(path: str, content: Any) -> None:
+    """Has mmengine's next loading of a file take what was read of it already, instead of reading it again.
+
+    Args:
+        path (str): The name by which mmengine will load it.
+        content (Any): On the CPU, as :func:`smmix_mm.checkpoint.read_file` returns it. Not to be used afterwards: it
+            may be changed in place.
+    """
+    _handed_on.clear()
+    _handed_on[path] = content
+
+
+def forget_handed_on() -> None:
+    """Lets go of what was handed on and not loaded."""
+    _handed_on.clear()
+
+
+def _take_handed_on(path: str, map_location: Any) -> Any:
+    content = _handed_on.pop(path, None)
+    # Anything else than a device may ask where the tensors were when they were saved, which the file alone tells.
+    if content is None or not isinstance(map_location, str | torch.device):
+        return None
+    device = torch.device(map_location)
+    return content if device.type == 'cpu' else _to_device(content, device)
+
+
+def _to_device(value: Any, device: torch.device) -> Any:
+    """Moves all tensors in dicts, lists and tuples; dicts and lists in place."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        for key, item in value.items():
+            value[key] = _to_device(item, device)
+    elif isinstance(value, list):
+        value[:] = [_to_device(item, device) for item in value]
+    elif type(value) is tuple:
+        return tuple(_to_device(item, device) for item in value)
+    return value
 
 
 def without_foreign(content: Any, source: str) -> Any:

@@ -3,8 +3,7 @@
 # From here on mmengine executes nothing that is pickled in a checkpoint.
 import smmix_mm.checkpoint  # noqa: F401
 
-from .dense_digit_scenes import digit_scenes_detection, digit_scenes_segmentation
-from .digit_scenes import DigitScenes
+from .digit_scenes import DigitScenes, digit_scenes_detection, digit_scenes_segmentation
 from .load_image import LoadImage
 from .transforms import LoadInstances, LoadLabelMap
 

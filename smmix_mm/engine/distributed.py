@@ -7,17 +7,18 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import barrier, broadcast_object_list, is_distributed, is_main_process
+from mmengine.dist import barrier, is_distributed
 from mmengine.registry import MODEL_WRAPPERS
 from torch import distributed as torch_dist
 from torch.nn.parallel import DistributedDataParallel
+
+from smmix_mm.resume.ranks import read_timeout
 
 # What each launcher calls the rank, the number of processes, and the rank among those of one machine.
 LAUNCHERS = {
@@ -27,8 +28,6 @@ LAUNCHERS = {
 }
 # mmengine's and torch's.
 DEFAULT_PORT = '29500'
-
-Answer = TypeVar('Answer')
 
 
 @contextmanager
@@ -115,37 +114,6 @@ def wrap_on_cpu(cfg: Config) -> None:
     cfg.strategy = cfg.get('strategy') or dict(type='DDPStrategy')
     if str(cfg.strategy.type).rpartition('.')[2] == 'DDPStrategy':
         cfg.strategy.model_wrapper = _ddp_on_cpu(cfg.strategy.get('model_wrapper'))
-
-
-def read_timeout(cfg: Config) -> timedelta | None:
-    """How long a process waits for another: ``env_cfg.dist_cfg.timeout``, in seconds; None if it is not set.
-
-    Args:
-        cfg (Config): Of a run.
-    """
-    seconds = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout')
-    return None if seconds is None else timedelta(seconds=seconds)
-
-
-def decide_together(decide: Callable[[], Answer]) -> Answer:
-    """What the first rank alone looks up, told to all.
-
-    Args:
-        decide (Callable): Called by the first rank. Its answer has to be picklable.
-
-    Raises:
-        OSError, ValueError: On all ranks, if the first one's call does.
-    """
-    answer: list = [None, None]
-    if is_main_process():
-        try:
-            answer[0] = decide()
-        except (OSError, ValueError) as error:
-            answer[1] = error
-    broadcast_object_list(answer, src=0)
-    if answer[1] is not None:
-        raise answer[1]
-    return answer[0]
 
 
 def end_process_group() -> None:

@@ -1,7 +1,7 @@
 """Strategies of mmengine's ``FlexibleRunner``."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.optim import Optimizer
 
+from smmix_mm.checkpoint.weights import keep_metadata
 from smmix_mm.compat import FSDP_ON_CPU
-from smmix_mm.engine.checkpoint import keep_metadata
+from smmix_mm.mixing.base import MixingMethod
 from smmix_mm.registry import FUNCTIONS, STRATEGIES
 
 
@@ -73,7 +74,11 @@ class FSDPStrategy(MMEngineFSDPStrategy):
             self.state_dict_config.offload_to_cpu = self.optim_state_dict_config.offload_to_cpu = False
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
-        copying = [type(method).__name__ for method in _methods(model) if next(method.parameters(), None) is not None]
+        copying = [
+            type(module).__name__
+            for module in model.modules()
+            if isinstance(module, MixingMethod) and next(module.parameters(), None) is not None
+        ]
         if copying:
             raise ValueError(
                 f'{", ".join(copying)} has parameters of its own that follow those of the model one by one, which FSDP '
@@ -111,10 +116,6 @@ class FSDPStrategy(MMEngineFSDPStrategy):
             model=self.model, optim=optimizer, optim_state_dict=state_dict
         )
         self.optim_wrapper.load_state_dict(state)
-
-
-def _methods(model: nn.Module) -> Iterable[nn.Module]:
-    return getattr(getattr(model, 'mixing', None), 'methods', ())
 
 
 def _clip_shards(

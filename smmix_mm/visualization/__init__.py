@@ -1,5 +1,6 @@
-"""Pictures of batches and of what a model looks at."""
+"""Pictures of batches, of what a model looks at, and of what it predicts."""
 
 from .mixed_batch import draw_mixed_batch
+from .save_pictures import SavePictures
 
-__all__ = ['draw_mixed_batch']
+__all__ = ['SavePictures', 'draw_mixed_batch']

@@ -12,7 +12,7 @@ import pytest
 import torch
 from mmpretrain.models import build_classifier
 
-from smmix_mm.engine import read_weights
+from smmix_mm.checkpoint import read_weights
 from smmix_mm.models import PVT, CaiT
 
 ROOT = Path(__file__).resolve().parents[2]

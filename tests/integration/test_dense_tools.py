@@ -11,7 +11,7 @@ from dense_folders import write_ade20k, write_coco
 from mmengine.config import Config
 from processes import run, scalars
 
-from smmix_mm.engine import read_weights, write_weights
+from smmix_mm.checkpoint import read_weights, write_weights
 from smmix_mm.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,8 +18,9 @@ from mmengine.registry import init_default_scope
 from mmpretrain.models.backbones import VisionTransformer
 from torch import nn
 
-from smmix_mm.engine import load_backbone, read_weights
+from smmix_mm.checkpoint import read_weights
 from smmix_mm.models import PVT
+from smmix_mm.models.pretrained import load_backbone
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / 'tools/model_converters/publish_backbone.py'

@@ -274,3 +274,27 @@ def test_versions_of_modules_are_read(tmp_path):
 def test_admitted_functions_do_no_more_than_is_needed(program, message):
     with pytest.raises(pickle.UnpicklingError, match=message):
         RestrictedUnpickler(io.BytesIO(program)).load()
+
+
+def test_what_was_handed_on_is_loaded_once_instead_of_the_file(tmp_path):
+    path = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict=dict(w=torch.zeros(2)), parts=[(torch.zeros(1), 'a')]), path)
+
+    def load(map_location):
+        guard.hand_on(str(path), dict(state_dict=dict(w=torch.ones(2)), parts=[(torch.ones(1), 'a')]))
+        return CheckpointLoader.load_checkpoint(str(path), map_location)
+
+    assert load('cpu')['state_dict']['w'].tolist() == [1, 1]
+    assert CheckpointLoader.load_checkpoint(str(path), 'cpu')['state_dict']['w'].tolist() == [0, 0]
+    moved = load(torch.device('meta'))
+    assert moved['state_dict']['w'].is_meta
+    assert moved['parts'][0][0].is_meta
+    assert moved['parts'][0][1] == 'a'
+    # These may ask where the tensors were when they were saved.
+    for map_location in (None, lambda storage, _: storage):
+        assert load(map_location)['state_dict']['w'].tolist() == [0, 0]
+    guard.hand_on('another.pth', {})
+    assert CheckpointLoader.load_checkpoint(str(path), 'cpu')['state_dict']['w'].tolist() == [0, 0]
+    guard.hand_on(str(path), {'w': torch.ones(1)})
+    guard.forget_handed_on()
+    assert CheckpointLoader.load_checkpoint(str(path), 'cpu')['state_dict']['w'].tolist() == [0, 0]

@@ -11,7 +11,7 @@ from mmengine.model import ExponentialMovingAverage
 from mmengine.optim import OptimWrapper
 
 from smmix_mm.adapters import build_adapter
-from smmix_mm.engine import write_weights
+from smmix_mm.checkpoint import write_weights
 from smmix_mm.mixing import MixingMethod
 from smmix_mm.registry import BATCH_AUGMENTS
 from smmix_mm.structures import MixedBatch, Question, settle_questions

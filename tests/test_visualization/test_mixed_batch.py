@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmpretrain.models import build_classifier
 
-from smmix_mm.engine import build_model, write_weights
+from smmix_mm.checkpoint import write_weights
+from smmix_mm.engine import build_model
 from smmix_mm.visualization import draw_mixed_batch
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -24,6 +24,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
+from smmix_mm.files import write_whole
 from smmix_mm.registry import BATCH_AUGMENTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -214,9 +215,7 @@ def train(method: str, seed: int, teacher: str | None, args: argparse.Namespace)
         tail = '\n'.join((folder / 'log.txt').read_text().splitlines()[-20:])
         raise SystemExit(f'{tail}\nthe training of {method} with seed {seed} failed; see {folder / "log.txt"}')
     result = summarise(folder, usage.ru_maxrss / 1024, time.time() - started)
-    unfinished = done.with_suffix('.tmp')
-    unfinished.write_text(json.dumps(asdict(result)))
-    unfinished.replace(done)
+    write_whole(done, lambda unfinished: unfinished.write_text(json.dumps(asdict(result))))
     print(f'{method}, seed {seed}: top-1 {result.accuracy:.2f} %, {result.step_ms:.0f} ms per step', flush=True)
     return result
 

@@ -26,7 +26,7 @@ from steps import ROOT
 from timing import write_report
 
 from smmix_mm.engine.dataloaders import complete_dataloaders
-from smmix_mm.engine.samples import ResumableLoader, SampleKey
+from smmix_mm.resume.samples import ResumableLoader, SampleKey
 from smmix_mm.streams import seed_globals, seeded_globals
 
 CONFIGS = ('configs/smmix/deit-small_smmix_8xb128-300e_in1k.py', 'configs/smmix/swin-tiny_smmix_8xb128-300e_in1k.py')

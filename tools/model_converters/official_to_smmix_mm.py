@@ -15,7 +15,7 @@ from pathlib import Path
 from mmpretrain.models.backbones import VisionTransformer
 from torch import Tensor, nn
 
-from smmix_mm.engine.checkpoint import check_fit, read_weights, write_weights
+from smmix_mm.checkpoint import check_fit, read_weights, write_weights
 from smmix_mm.models import PVT, CaiT
 from smmix_mm.models.backbones.pvt_layout import settings_of
 

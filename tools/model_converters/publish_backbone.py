@@ -26,10 +26,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from smmix_mm.engine import read_weights, write_weights
-from smmix_mm.engine.pretrained import find_backbone, normalise_prefix, split_backbone
+from smmix_mm.checkpoint import read_weights, write_weights
+from smmix_mm.checkpoint.strict_loading import find_backbone, normalise_prefix, split_backbone
 from smmix_mm.models import PVT
 from smmix_mm.models.backbones.pvt_layout import settings_of
+from smmix_mm.models.pretrained import BESIDE_BACKBONE
 
 # The parts of a PVT. No other backbone calls one as it calls the first.
 PARTS = [f'{part}{stage}' for part in ('patch_embed', 'pos_embed', 'block') for stage in range(1, 5)]
@@ -133,7 +134,7 @@ def publish(src: Path, dst: Path, naming: str, prefix: str | None = None) -> Pat
         src (Path): Checkpoint.
         dst (Path): Where to write, without the hash.
         naming (str): ``'smmix_mm'`` or ``'mmdet'``.
-        prefix (str, optional): See :func:`smmix_mm.engine.load_backbone`. Defaults to None.
+        prefix (str, optional): See :func:`smmix_mm.models.load_backbone`. Defaults to None.
 
     Returns:
         Path: What was written.
@@ -146,13 +147,13 @@ def publish(src: Path, dst: Path, naming: str, prefix: str | None = None) -> Pat
     settings = None
     if any(PARTS[0] in key.split('.') for key in weights if key.startswith(normalise_prefix(prefix))):
         parts = PARTS
-        place = find_backbone(weights, parts, str(src), prefix)
+        place = find_backbone(weights, parts, str(src), prefix, BESIDE_BACKBONE)
     elif naming == 'mmdet':
         raise ValueError(f'naming mmdet is for PVT, but {src} has no {PARTS[0]}; it has {", ".join(list(weights)[:8])}')
     else:
         parts = []
-        place = find_backbone(weights, ['backbone'], str(src), prefix) + 'backbone.'
-    backbone, _ = split_backbone(weights, place, parts, str(src), prefix)
+        place = find_backbone(weights, ['backbone'], str(src), prefix, BESIDE_BACKBONE) + 'backbone.'
+    backbone, _ = split_backbone(weights, place, parts, str(src), prefix, BESIDE_BACKBONE)
     if parts:
         settings = check_whole(backbone, src)
     published = to_mmdet(backbone) if naming == 'mmdet' else backbone

@@ -1,4 +1,4 @@
-# Made on first use, see smmix_mm.datasets.dense_digit_scenes. The transforms are ADE20K's, at the pictures' own scale.
+# Made on first use, see smmix_mm.datasets.digit_scenes. The transforms are ADE20K's, at the pictures' own scale.
 dataset_type = 'smmix_mm.DigitScenesSegmentation'
 data_root = 'data/digit_scenes_dense'
 

@@ -1,19 +1,15 @@
 """What happens at named points of a run."""
 
-from .checkpoint_hook import CheckpointHook
 from .compile_hook import CompileBackbone
 from .finite_loss_hook import FiniteLossHook
 from .log_history_hook import LogHistoryHook
 from .readable_images_hook import ReadableImagesHook
 from .recompute_hook import RecomputeActivations
-from .save_pictures import SavePictures
 
 __all__ = [
-    'CheckpointHook',
     'CompileBackbone',
     'FiniteLossHook',
     'LogHistoryHook',
     'ReadableImagesHook',
     'RecomputeActivations',
-    'SavePictures',
 ]

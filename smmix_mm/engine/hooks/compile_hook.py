@@ -10,8 +10,8 @@ from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from smmix_mm.compat import allow_ddp, allow_graphs, make_traceable
-from smmix_mm.engine.unwrapping import unwrap_model
 from smmix_mm.registry import HOOKS
+from smmix_mm.unwrapping import unwrap_model
 
 # Kinds of passes (training, motivation, evaluation, those of a teacher) times batch sizes times image sizes.
 MAX_GRAPHS = 64

@@ -14,10 +14,10 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.optim import Optimizer
 
-from smmix_mm.engine.unwrapping import list_optim_wrappers
 from smmix_mm.registry import HOOKS
+from smmix_mm.resume.start import find_whole_checkpoint
+from smmix_mm.unwrapping import list_optim_wrappers
 
-from ..whole_checkpoints import find_whole_checkpoint
 from .reports import name_step, warn
 
 ACTIONS = ('stop', 'skip')

@@ -12,8 +12,8 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from smmix_mm.engine.unwrapping import unwrap_model
 from smmix_mm.registry import HOOKS
+from smmix_mm.unwrapping import unwrap_model
 
 
 @HOOKS.register_module()

@@ -14,8 +14,8 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from smmix_mm.engine.pretrained import strict_init_cfg
 from smmix_mm.models.initialization import init_transformer
+from smmix_mm.models.pretrained import strict_init_cfg
 from smmix_mm.registry import MODELS
 
 from .mlp import MLP
@@ -188,7 +188,7 @@ class CaiT(BaseModule):
             False.
         init_cfg (dict | list[dict], optional): Without it, the published initialisation. ``type='Pretrained'`` takes
             ``checkpoint`` and optionally ``prefix``, and loads checkpoints of the backbone and of classifiers around
-            it, ours and the official ones, or fails: see :func:`smmix_mm.engine.load_backbone`. Defaults to None.
+            it, ours and the official ones, or fails: see :func:`smmix_mm.models.load_backbone`. Defaults to None.
 
     Raises:
         ValueError: If a setting is outside its range.

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from smmix_mm import functional
 from smmix_mm.adapters.base import build_adapter
 from smmix_mm.compat import uncached_autocast
-from smmix_mm.engine.pretrained import is_pretrained, load_backbone, with_strict_loading
 from smmix_mm.mixing.base import MixingMethod
 from smmix_mm.mixing.random_mixing import RandomMixing
 from smmix_mm.models.initialization import init_transformer
+from smmix_mm.models.pretrained import is_pretrained, load_backbone, with_strict_loading
 from smmix_mm.registry import MODELS
 from smmix_mm.structures import Motivation, Question, RegionClassifier, settle_questions
 

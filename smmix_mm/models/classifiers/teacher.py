@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from smmix_mm.adapters.base import build_adapter
-from smmix_mm.engine.pretrained import (
+from smmix_mm.models.pretrained import (
     BackboneInit,
     is_pretrained,
     load_backbone,
@@ -96,7 +96,7 @@ class Teacher:
         """Loads its weights, all or none, unless it has them.
 
         Raises:
-            FileNotFoundError, OSError, ValueError: As :func:`smmix_mm.engine.load_classifier`.
+            FileNotFoundError, OSError, ValueError: As :func:`smmix_mm.models.load_classifier`.
         """
         if self._is_loaded:
             return

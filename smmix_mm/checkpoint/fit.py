@@ -1,0 +1,50 @@
+"""Whether weights fit a model: all of them, or an error that says what differs."""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor, nn
+
+from smmix_mm.unwrapping import unwrap_model
+
+from .weights import keep_metadata
+
+
+def check_fit(model: nn.Module, weights: Mapping[str, Tensor], source: str, may_differ: Iterable[str] = ()) -> None:
+    """Refuses weights of another architecture, which mmengine would load as far as they fit and only log the rest.
+
+    They are loaded into a copy of the model, so that what its load hooks mend, such as position embeddings of another
+    input size, passes.
+
+    Args:
+        model (nn.Module): What the weights are for, in a parallel wrapper or not.
+        weights (Mapping[str, Tensor]): By name.
+        source (str): Named in the error, such as the file.
+        may_differ (Iterable[str]): Parts, the first steps of names, whose tensors may be missing, left over, or of
+            another shape. Defaults to none.
+
+    Raises:
+        ValueError: With the names and shapes that differ.
+    """
+    parts = set(may_differ)
+    copied = copy.deepcopy(unwrap_model(model))
+    own = copied.state_dict().items()
+    judged = OrderedDict((name, value) for name, value in own if name.partition('.')[0] in parts)
+    judged.update((name, value) for name, value in weights.items() if name.partition('.')[0] not in parts)
+    keep_metadata(judged, weights)
+    load_strictly(copied, judged, source)
+
+
+def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Loads all or fails; errors name the source and at most 20 of the names and shapes that differ.
+
+    Raises:
+        ValueError: If a tensor is missing, unexpected or of another shape, after the load hooks.
+    """
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        lines = [line if len(line) < 800 else f'{line[:800]} ...' for line in lines[1:] or lines]
+        raise ValueError('\n'.join([f'{source} does not fit {type(module).__name__}:', *lines[:20]])) from None

@@ -1,0 +1,10 @@
+"""Datasets made from the handwritten digits that scikit-learn carries, on the machine that needs them.
+
+``classification`` and ``dense`` are the datasets, ``scenes`` and ``dense_scenes`` draw their pictures, and
+``generated_folder`` writes them to disk once.
+"""
+
+from .classification import DigitScenes
+from .dense import digit_scenes_detection, digit_scenes_segmentation
+
+__all__ = ['DigitScenes', 'digit_scenes_detection', 'digit_scenes_segmentation']

@@ -1,0 +1,75 @@
+"""Digit scenes for classification: an image folder, made on the machine that needs it."""
+
+from pathlib import Path
+from typing import Any
+
+from mmpretrain.datasets import CustomDataset
+
+from smmix_mm.registry import DATASETS
+
+from .generated_folder import on_main_process, write_image, write_once
+from .scenes import NUM_CLASSES, SPLITS, draw_scene, load_split
+
+DEFAULT_SIZES = {'train': 8000, 'val': 2000}
+
+# Written with every folder; another version is made anew.
+VERSION = 1
+
+
+@DATASETS.register_module()
+class DigitScenes(CustomDataset):
+    """Real handwritten digits over clutter, ten classes, 64 x 64 pixels.
+
+    The pictures lie as PNG files in ``data_root/<split>/<class>/``. They are made on first use, by the main process
+    alone (on several machines the folder has to be shared), beside the place that they take when all are there: nothing
+    half-written is left behind.
+
+    Args:
+        data_root (str): Folder of the dataset. Defaults to ``'data/digit_scenes'``.
+        split (str): ``'train'`` or ``'val'``; no original digit is in both. Defaults to ``'train'``.
+        sizes (dict[str, int], optional): Number of pictures of each split. Defaults to 8 000 and 2 000.
+        seed (int): Seed of the pictures; the same seed gives the same bytes. Defaults to 0.
+        **kwargs: As in mmpretrain's ``CustomDataset``.
+
+    Raises:
+        ValueError: If the split is unknown.
+        FileExistsError: If ``data_root`` holds something else.
+    """
+
+    METAINFO = {'classes': tuple(str(digit) for digit in range(NUM_CLASSES))}
+
+    def __init__(
+        self,
+        data_root: str = 'data/digit_scenes',
+        split: str = 'train',
+        sizes: dict[str, int] | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        if split not in SPLITS:
+            raise ValueError(f'split of DigitScenes has to be one of {SPLITS}, but got {split!r}')
+        on_main_process(make_digit_scenes, Path(data_root), {**DEFAULT_SIZES, **(sizes or {})}, seed)
+        super().__init__(data_root=data_root, data_prefix=split, with_label=True, **kwargs)
+
+
+def make_digit_scenes(root: Path, sizes: dict[str, int], seed: int) -> None:
+    """Writes the dataset, unless it is there already.
+
+    Args:
+        root (Path): Folder of the dataset; replaced if it is a digit-scene folder of other settings.
+        sizes (dict[str, int]): Number of pictures of ``'train'`` and ``'val'``.
+        seed (int): Seed of the pictures.
+
+    Raises:
+        FileExistsError: If the folder holds something else.
+    """
+    write_once(root, dict(version=VERSION, sizes=sizes, seed=seed), _write_split)
+
+
+def _write_split(root: Path, split: str, size: int, seed: int) -> None:
+    digits = load_split(split)
+    for label in range(NUM_CLASSES):
+        (root / split / str(label)).mkdir(parents=True)
+    for index in range(size):
+        image, label = draw_scene(digits, [seed, SPLITS.index(split), index])
+        write_image(root / split / str(label) / f'{index:06d}.png', image)

@@ -1,0 +1,80 @@
+"""Folders of generated datasets: written once, whole or not at all."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from mmengine.dist import barrier, is_main_process
+from mmengine.logging import print_log
+
+from smmix_mm.files import lock_file, write_whole
+
+from .scenes import SPLITS
+
+MANIFEST = 'manifest.json'
+
+
+def on_main_process(write: Callable[..., None], *args: Any) -> None:
+    """Calls ``write(*args)`` in one process; the others wait. On several machines they have to share the folder."""
+    if is_main_process():
+        write(*args)
+    barrier()
+
+
+def write_once(root: Path, settings: dict[str, Any], write_split: Callable[[Path, str, int, int], None]) -> None:
+    """Makes a dataset, unless it is there already with these settings.
+
+    It is made beside its place, which it takes when all is there: nothing half-written is left behind.
+
+    Args:
+        root (Path): Folder of the dataset; replaced if it was made by this function with other settings.
+        settings (dict[str, Any]): What decides the content, with ``sizes`` by split and ``seed`` in it; kept beside it
+            in ``manifest.json``.
+        write_split (Callable): Takes a folder, a split, its size and the seed, and writes it there.
+
+    Raises:
+        FileExistsError: If the folder holds something else.
+    """
+    if _is_made(root, settings):
+        return
+    root.parent.mkdir(parents=True, exist_ok=True)
+    # Runs side by side ask for the same data: the second one waits for the first.
+    with (root.parent / f'.{root.name}.lock').open('w') as lock:
+        lock_file(lock)
+        if not _is_made(root, settings):
+            _make(root, settings, write_split)
+
+
+def _is_made(root: Path, settings: dict[str, Any]) -> bool:
+    manifest = root / MANIFEST
+    if manifest.is_file():
+        return json.loads(manifest.read_text()) == settings
+    if root.exists() and any(root.iterdir()):
+        raise FileExistsError(f'{root} holds something other than digit scenes; give the dataset another data_root')
+    return False
+
+
+def _make(root: Path, settings: dict[str, Any], write_split: Callable[[Path, str, int, int], None]) -> None:
+    print_log(f'Making digit scenes in {root}: {settings}', logger='current')
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        for split in SPLITS:
+            write_split(folder, split, settings['sizes'][split], settings['seed'])
+        (folder / MANIFEST).write_text(json.dumps(settings))
+
+    # It can be made again at any time: no need to wait for the disk, once for each picture.
+    write_whole(root, write, sync=False)
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Writes a picture, BGR or grey, in the format of its suffix.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    if not cv2.imwrite(str(path), image):
+        raise OSError(f'could not write {path}')

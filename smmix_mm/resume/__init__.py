@@ -1,0 +1,9 @@
+"""Exact resume: train loops, sampling, SIGTERM, checkpoints that are always whole, one run per work directory."""
+
+# From here on mmengine executes nothing that is pickled in a checkpoint.
+import smmix_mm.checkpoint  # noqa: F401
+
+from .checkpoint_hook import CheckpointHook
+from .loops import EpochBasedTrainLoop, IterBasedTrainLoop
+
+__all__ = ['CheckpointHook', 'EpochBasedTrainLoop', 'IterBasedTrainLoop']

@@ -1,0 +1,224 @@
+"""The checkpoint that a run starts from: found, read once, checked, and handed to mmengine's loading."""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
+from mmengine.registry import MODELS
+from mmengine.runner import Runner
+from torch import Tensor
+
+from smmix_mm.checkpoint.fit import check_fit
+from smmix_mm.checkpoint.guard import hand_on, without_foreign
+from smmix_mm.checkpoint.weights import find_weights, read_checkpoint
+from smmix_mm.checkpoint.whole import TornCheckpointError, check_whole, read_whole
+
+from .ranks import decide_together
+
+LAST_CHECKPOINT = 'last_checkpoint'
+
+# Runs whose start is checked and handed on already.
+_prepared: WeakSet = WeakSet()
+
+
+@dataclass(frozen=True)
+class Start:
+    """A whole checkpoint.
+
+    Attributes:
+        path: A file, a folder of a sharded model, or an address.
+        content: What was read of it, as :func:`smmix_mm.checkpoint.read_whole` gives it; None for folders and
+            addresses, which mmengine reads.
+    """
+
+    path: str
+    content: dict[str, Any] | None = None
+
+
+def prepare_start(runner: Runner) -> None:
+    """Finds what a run starts from, checks it, and has mmengine load it from what was read here.
+
+    A checkpoint to resume has to be whole, or the one before is taken, and has to fit the model entirely. Of weights
+    that a classifier starts from (``load_from``) the backbone has to fit; detectors and segmentors, whose heads differ
+    in more ways, take what mmengine finds. Our train loops call this when they are built, whichever script runs them;
+    a second call for the same runner does nothing.
+
+    Args:
+        runner (Runner): Or a ``FlexibleRunner``, before it trains.
+
+    Raises:
+        FileNotFoundError: If there are no weights where ``load_from`` says.
+        ValueError: If the checkpoint cannot be read, is of another architecture, or is torn without a whole one before
+            it.
+    """
+    if runner in _prepared or runner._has_loaded:
+        return
+    _prepared.add(runner)
+    if runner._resume:
+        named = runner._resume if isinstance(runner._resume, str) else runner._load_from
+        start = find_start_together(runner.work_dir, named)
+        runner._load_from, runner._resume = start and start.path, True
+    elif runner._load_from is not None:
+        start = _read(str(runner._load_from))
+        runner._load_from = start.path
+    else:
+        return
+    if start is None or start.content is None:
+        return
+    content = without_foreign(start.content, start.path)
+    if runner._resume or runner.cfg.get('default_scope') == 'mmpretrain':
+        _check_architecture(runner, find_weights(content, start.path), start.path)
+    hand_on(start.path, content)
+
+
+def _check_architecture(runner: Runner, weights: Mapping[str, Tensor], source: str) -> None:
+    # FlexibleRunner builds it later than this.
+    if isinstance(runner.model, Mapping):
+        runner.model = MODELS.build(runner.model)
+    parts = {name.partition('.')[0] for name in [*weights, *runner.model.state_dict()]} - {'backbone'}
+    check_fit(runner.model, weights, source, may_differ=() if runner._resume else parts)
+
+
+def find_start_together(work_dir: str | Path, named: str | None) -> Start | None:
+    """:func:`find_start` of the first rank; the others read the same file. Its errors are raised on all ranks.
+
+    Args:
+        work_dir (str | Path): Of the run.
+        named (str, optional): The checkpoint that the user named.
+    """
+    found: list[Start | None] = []
+
+    def find() -> str | None:
+        found.append(find_start(work_dir, named))
+        return found[0] and found[0].path
+
+    path = decide_together(find)
+    if is_main_process():
+        return found[0]
+    return None if path is None else _read(path)
+
+
+def find_start(work_dir: str | Path, named: str | None) -> Start | None:
+    """The checkpoint that ``resume=True`` goes on from.
+
+    Args:
+        work_dir (str | Path): Of the run.
+        named (str, optional): The checkpoint that the user named.
+
+    Returns:
+        Start | None: None if there is none to go on from.
+
+    Raises:
+        ValueError: If the one that is named, or all there are, are torn.
+    """
+    if named is None:
+        return _find_whole(work_dir)
+    try:
+        return _read(named)
+    except (FileNotFoundError, TornCheckpointError) as error:
+        beside = [path for path in _by_progress(Path(named).parent) if check_whole(path) is None]
+        instead = f'the newest whole one beside it is {beside[0]}' if beside else 'there is no whole one beside it'
+        raise ValueError(f'checkpoint {named} {_fault(error)}; {instead}') from error
+
+
+def find_whole_checkpoint(work_dir: str | Path) -> str | None:
+    """The checkpoint to go on from: the last one that was written, or if that is torn, the one before.
+
+    What is torn is named in the log.
+
+    Args:
+        work_dir (str | Path): Of the run. A folder that was moved or copied is searched itself, not where it was.
+
+    Returns:
+        str | None: None if there are no checkpoints.
+
+    Raises:
+        ValueError: If there are checkpoints and none is whole.
+    """
+    start = _find_whole(work_dir)
+    return start and start.path
+
+
+def _find_whole(work_dir: str | Path) -> Start | None:
+    torn = []
+    for path in _candidates(Path(work_dir)):
+        try:
+            start = _read(str(path))
+        except (FileNotFoundError, TornCheckpointError) as error:
+            torn.append(f'{path} {_fault(error)}')
+            print_log(f'Checkpoint {path} cannot be used: it {_fault(error)}.', 'current', logging.WARNING)
+            continue
+        if torn:
+            print_log(f'The checkpoint before is used: {path}', logger='current', level=logging.WARNING)
+        return start
+    if torn:
+        raise ValueError(
+            f'{work_dir} has checkpoints, but none that is whole: {"; ".join(torn)}. Name a whole one by --resume '
+            'PATH, or choose another --work-dir to start anew'
+        )
+    return None
+
+
+def _read(path: str) -> Start:
+    """Reads a checkpoint, unless it is a folder of a sharded model, which is checked, or an address."""
+    if '://' in path:
+        return Start(path)
+    # mmengine expands it, too.
+    if not Path(path).expanduser().is_dir():
+        return Start(path, read_whole(Path(path).expanduser()))
+    fault = check_whole(path)
+    if fault is not None:
+        raise TornCheckpointError(Path(path), fault)
+    return Start(path)
+
+
+def _fault(error: FileNotFoundError | TornCheckpointError) -> str:
+    return getattr(error, 'fault', 'does not exist')
+
+
+def has_checkpoints(work_dir: str | Path) -> bool:
+    """Whether there is anything that a run could go on from, whole or torn.
+
+    Args:
+        work_dir (str | Path): Of the run.
+    """
+    return next(_candidates(Path(work_dir)), None) is not None
+
+
+def _candidates(work_dir: Path) -> Iterator[Path]:
+    """The last checkpoint that was written, then the others that can be gone on from, the furthest first."""
+    pointer = work_dir / LAST_CHECKPOINT
+    named = pointer.read_text(errors='replace').strip().replace('\0', '') if pointer.is_file() else ''
+    tried, folders = set(), [work_dir]
+    if named:
+        # In a folder that was moved or copied the file of that name here is meant.
+        moved = work_dir / Path(named).name
+        first = moved if moved.exists() else Path(named)
+        yield first
+        tried.add(first)
+        folders.append(first.parent)
+    for folder in OrderedDict.fromkeys(folders):
+        yield from (path for path in _by_progress(folder) if path not in tried)
+
+
+def _by_progress(folder: Path) -> list[Path]:
+    """The checkpoints of a folder that can be gone on from, the furthest first; unreadable ones come first of all."""
+    progress = {}
+    for path in folder.glob('*.pth'):
+        try:
+            content = {} if path.is_dir() else read_checkpoint(path, mapped=True)
+            done = content.get('meta', {}).get('iter', 0)
+        # It may have been the furthest; its fault is to be named.
+        except Exception:
+            progress[path] = (float('inf'), path.name)
+            continue
+        # Checkpoints for testing, such as best_*.pth, have no optimiser.
+        if path.is_dir() or {'optimizer', 'message_hub'} <= content.keys():
+            progress[path] = (done, path.name)
+    return sorted(progress, key=progress.get, reverse=True)

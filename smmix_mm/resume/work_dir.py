@@ -1,0 +1,114 @@
+"""The work directory of a run: it can be written to, and no other run trains there."""
+
+import errno
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from pathlib import Path
+
+from mmengine.logging import print_log
+
+from smmix_mm.files import lock_file
+
+from .ranks import decide_together
+
+LOCK = '.lock'
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def check_work_dir(work_dir: str | Path) -> None:
+    """Refuses a work directory that cannot be written to, before anything is built.
+
+    Args:
+        work_dir (str | Path): Made if it does not exist.
+
+    Raises:
+        OSError: If it cannot be made or written to, with what to do.
+    """
+    with explained(Path(work_dir)):
+        Path(work_dir).mkdir(parents=True, exist_ok=True)
+        # Under a name that no other process takes, on another machine neither.
+        with tempfile.NamedTemporaryFile(dir=work_dir, prefix='.probe-') as probe:
+            probe.write(b'0')
+            probe.flush()
+
+
+@contextmanager
+def hold_work_dir(work_dir: str | Path) -> Iterator[None]:
+    """Keeps other runs from training in a work directory, and from removing its checkpoints, until the block is left.
+
+    Of several ranks the first one holds it. The system lets go of it when that process ends, however it ends.
+
+    Args:
+        work_dir (str | Path): Of the run.
+
+    Raises:
+        ValueError: If another run trains there. It names that one's process and machine.
+        OSError: If the disk is full or must not be written to, with what to do.
+    """
+    with ExitStack() as held:
+
+        def take() -> None:
+            path = Path(work_dir, LOCK)
+            with explained(path):
+                held.enter_context(_lock(path))
+
+        decide_together(take)
+        yield
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Makes errors of a full disk or one that must not be written to say so.
+
+    Args:
+        path (Path): What is written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL | _FORBIDDEN:
+            raise
+        if error.errno in _FORBIDDEN:
+            what = 'the place must not be written to. Mend its permissions'
+        else:
+            what = f'no room is left (disk: {_free_bytes(path)} bytes free). Make room'
+        raise OSError(
+            error.errno,
+            f'{path} cannot be written ({error.strerror}): {what}, or choose another --work-dir. The checkpoints that '
+            'were there are untouched; go on from them with --resume',
+        ) from error
+
+
+def _lock(path: Path) -> AbstractContextManager:
+    """The open file, which this process has locked; nothing to close where the file system has no locks."""
+    file, work_dir = path.open('a+'), path.parent
+    try:
+        locked = lock_file(file, wait=False)
+    except OSError as error:
+        file.close()
+        print_log(f'{work_dir} cannot be locked ({error}); let no other run train there.', 'current', logging.WARNING)
+        return nullcontext()
+    if not locked:
+        file.seek(0)
+        holder = file.read()
+        file.close()
+        raise ValueError(
+            f'another run trains in {work_dir}: {holder}. Its checkpoints would be overwritten; end that process, or '
+            'choose another --work-dir'
+        )
+    file.truncate(0)
+    file.write(f'process {os.getpid()} on {socket.gethostname()}')
+    file.flush()
+    return file
+
+
+def _free_bytes(path: Path) -> int:
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    return shutil.disk_usage(folder).free
