@@ -272,6 +272,7 @@ def train_in_ddp(rank, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_ddp_takes_each_switch(tmp_path):
     """Gradients of all steps, those of Mixup too, which leave the region classifier out, are those of plain DDP."""
     torch.multiprocessing.spawn(train_in_ddp, args=(str(tmp_path),), nprocs=2)

@@ -6,6 +6,7 @@ import pytest
 from processes import run
 
 
+@pytest.mark.slow
 def test_dense_backbone(tmp_path):
     run('benchmarks/dense_backbone.py', '--sizes', '64x64', '--rounds', 1, '--out', tmp_path / 'report.json')
     result = json.loads((tmp_path / 'report.json').read_text())['results']['64x64']

@@ -73,6 +73,7 @@ def test_ddp_gives_the_mean_gradient_of_both_halves(two, case):
     assert_same_training(two(f'train:{case}'), worker.train_in_one_process(case, ranks=2))
 
 
+@pytest.mark.slow
 def test_four_processes_give_the_mean_gradient_of_four_quarters(tmp_path):
     launch(tmp_path, 4, ['train:Mixup+SMMix'])
     found = [torch.load(tmp_path / f'train:Mixup+SMMix-{rank}of4.pt', weights_only=False) for rank in range(4)]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -40,6 +41,7 @@ def learn_by_heart(config: str, folder: Path, iterations: int, learning_rate: fl
     return untrained, runner.val()
 
 
+@pytest.mark.slow
 def test_detector(tmp_path):
     before, after = learn_by_heart(DETECTOR, tmp_path, iterations=120, learning_rate=1e-3)
     assert before['coco/bbox_mAP'] < 0.05
@@ -47,6 +49,7 @@ def test_detector(tmp_path):
     assert after['coco/segm_mAP'] > 0.6
 
 
+@pytest.mark.slow
 def test_segmentor(tmp_path):
     before, after = learn_by_heart(SEGMENTOR, tmp_path, iterations=80, learning_rate=1e-3)
     assert before['mIoU'] < 15

@@ -73,7 +73,9 @@ def check_killed(recipes: Recipes, kind: str, kills: int, seed: int) -> None:
     assert killed.checkpoints() == whole.checkpoints()
 
 
-@pytest.mark.parametrize(('kind', 'kills'), [('one process', 2), ('two processes', 1)])
+@pytest.mark.parametrize(
+    ('kind', 'kills'), [('one process', 2), pytest.param('two processes', 1, marks=pytest.mark.slow)]
+)
 def test_a_killed_run_ends_as_if_it_was_never_interrupted(recipes, kind, kills):
     """Weights, optimiser, loss scale, averages, schedules and logged values, bit by bit; the same files are left."""
     check_killed(recipes, kind, kills, seed=0)
