@@ -6,9 +6,9 @@ READY := $(VENV)/.ready
 OPENMMLAB_VENV := .venv-openmmlab
 OPENMMLAB_READY := $(OPENMMLAB_VENV)/.ready
 SOURCES := smmix_mm configs tools tests
-# Tests of one file stay together: they share what is made once for all of them. pytest-xdist's own -n auto counts cores
-# without their second threads.
-ON_ALL_CORES := -n logical --dist loadfile --durations 10
+# Tests of one file stay together, since they share what is made once for all of them. The files of long tests come first.
+# pytest-xdist's -n auto would count cores without their second threads.
+ON_ALL_CORES := -n logical --dist loadfile --no-loadscope-reorder --durations 10
 
 .PHONY: help demo test test-slow test-openmmlab lint format bench env clean
 .DEFAULT_GOAL := help

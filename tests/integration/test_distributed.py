@@ -24,8 +24,8 @@ ACCUMULATED = 'Mixup+SMMix'
 def torchrun(folder: Path, processes: int, cases: list[str], timeout: int = 300) -> subprocess.CompletedProcess:
     command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}', '--']
     return subprocess.run(
-        [*command, ROOT / 'tests/distributed_worker.py', folder, *cases],
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        [*command, ROOT / 'tests/helpers/distributed_worker.py', folder, *cases],
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT / 'tests')},
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(tool: str, *args: object, check: bool = True, timeout: int = 300) -> subprocess.CompletedProcess:

@@ -13,7 +13,7 @@ from mmpretrain.models.losses import LabelSmoothLoss
 
 from smmix_mm import functional
 
-DATA = Path(__file__).parent / 'data'
+DATA = Path(__file__).parents[1] / 'data'
 GOLDEN = {name: torch.as_tensor(value) for name, value in np.load(DATA / 'smmix_small.npz').items()}
 
 many = settings(max_examples=80, deadline=None, derandomize=True)
