@@ -18,6 +18,7 @@ from smmix_mm.checkpoint.guard import forget_handed_on
 from smmix_mm.evaluation import try_evaluator
 from smmix_mm.registry import LOOPS
 from smmix_mm.streams import run_seed, seed_step
+from smmix_mm.unwrapping import unwrap_model
 
 from .checkpoint_hook import VALIDATED, CheckpointHook
 from .interruption import Interruption, ValidationInterruptedError, shield_loader
@@ -47,6 +48,7 @@ class ResumableLoop:
             diff_rank_seed = runner._randomness_cfg.get('diff_rank_seed', False)
             dataloader = runner.build_dataloader(dataloader, seed=runner.seed, diff_rank_seed=diff_rank_seed)
         _check_batches(dataloader)
+        _check_classes(runner, dataloader)
         _scale_by_updates(runner)
         super().__init__(runner, ResumableLoader(dataloader, runner.seed, self.endless), **kwargs)
         self.channel = RankChannel(read_timeout(runner.cfg))
@@ -141,6 +143,21 @@ def _check_batches(loader: DataLoader) -> None:
         f'processes with batch_size={loader.batch_size} each and drop_last={loader.drop_last}; lower batch_size, set '
         f'drop_last=False, or give more images'
     )
+
+
+def _check_classes(runner: Runner, loader: DataLoader) -> None:
+    """Compares the classes of the dataset, whatever its type, with those of a classifier's head."""
+    model = runner.model
+    # FlexibleRunner builds it later. Detectors and segmentors have heads of other names.
+    head = getattr(unwrap_model(model), 'head', None) if isinstance(model, nn.Module) else None
+    needed = getattr(head, 'num_classes', None)
+    classes = (getattr(loader.dataset, 'metainfo', None) or {}).get('classes')
+    if isinstance(needed, int) and isinstance(classes, list | tuple) and len(classes) != needed:
+        raise ValueError(
+            f'num_classes of the head is {needed}, but {type(loader.dataset).__name__} of train_dataloader has '
+            f'{len(classes)} classes; set num_classes of head, head.loss and data_preprocessor to {len(classes)}, or '
+            f'metainfo.classes of the dataset'
+        )
 
 
 def _scale_by_updates(runner: Runner) -> None:

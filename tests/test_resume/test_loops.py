@@ -2,10 +2,14 @@
 
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from resumable import differences
-from tiny_runs import build, outcome, registered  # noqa: F401
+from tiny_runs import Points, build, outcome, registered  # noqa: F401
+from torch import nn
+
+from smmix_mm.resume.loops import _check_classes
 
 pytestmark = pytest.mark.usefixtures('registered')
 
@@ -94,6 +98,22 @@ def test_sigterm_during_validation_saves_the_weights_under_training(tmp_path):
     assert Path(tmp_path / 'warned/last_checkpoint').read_text().endswith('/interrupted_iter_8.pth')
     build(tmp_path / 'warned', resume=True, **settings).train()
     assert differences(outcome(tmp_path / 'whole'), outcome(tmp_path / 'warned')) == []
+
+
+@pytest.mark.parametrize(('classes', 'fits'), [(('a', 'b', 'c'), False), (('a', 'b'), True), (None, True)])
+def test_a_head_for_other_classes_than_the_datasets_is_refused(classes, fits):
+    """Whatever the type of the dataset, and whether it says its classes at all."""
+    model = nn.Module()
+    model.head = nn.Linear(2, 2)
+    model.head.num_classes = 2
+    dataset = Points()
+    dataset.metainfo = dict(classes=classes)
+    runner, loader = SimpleNamespace(model=model), SimpleNamespace(dataset=dataset)
+    if fits:
+        _check_classes(runner, loader)
+    else:
+        with pytest.raises(ValueError, match='num_classes of the head is 2, but Points of train_dataloader has 3 cla'):
+            _check_classes(runner, loader)
 
 
 @pytest.mark.parametrize('by_epoch', [True, False])
