@@ -1,6 +1,6 @@
-"""Files of weights: read without executing what is pickled in them, compared with a model, loaded whole, written whole.
+"""Reads checkpoints without executing pickled code, compares them with a model, loads them strictly and writes them.
 
-Once this package is imported, mmengine's own ``CheckpointLoader`` reads files in that way too, see
+Once this package is imported, mmengine's own ``CheckpointLoader`` executes no pickled code either, see
 :func:`guard_mmengine`.
 """
 

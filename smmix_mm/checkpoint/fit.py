@@ -1,4 +1,4 @@
-"""Whether weights fit a model: all of them, or an error that says what differs."""
+"""Checks that weights fit a model, with errors that list the differences."""
 
 import copy
 from collections import OrderedDict
@@ -12,20 +12,20 @@ from .weights import keep_metadata
 
 
 def check_fit(model: nn.Module, weights: Mapping[str, Tensor], source: str, may_differ: Iterable[str] = ()) -> None:
-    """Refuses weights of another architecture, which mmengine would load as far as they fit and only log the rest.
+    """Refuses weights of another architecture, of which mmengine would load the part that fits and log the rest.
 
-    They are loaded into a copy of the model, so that what its load hooks mend, such as position embeddings of another
-    input size, passes.
+    They are loaded into a copy of the model, so that differences that its load hooks resolve are accepted, such as
+    position embeddings of another input size.
 
     Args:
-        model (nn.Module): What the weights are for, in a parallel wrapper or not.
+        model (nn.Module): The model, in a parallel wrapper or not.
         weights (Mapping[str, Tensor]): By name.
         source (str): Named in the error, such as the file.
-        may_differ (Iterable[str]): Parts, the first steps of names, whose tensors may be missing, left over, or of
-            another shape. Defaults to none.
+        may_differ (Iterable[str]): Parts, by the first component of names, whose tensors may be missing, unexpected,
+            or of another shape. Defaults to none.
 
     Raises:
-        ValueError: With the names and shapes that differ.
+        ValueError: If names or shapes differ; it lists them.
     """
     parts = set(may_differ)
     copied = copy.deepcopy(unwrap_model(model))
@@ -37,7 +37,7 @@ def check_fit(model: nn.Module, weights: Mapping[str, Tensor], source: str, may_
 
 
 def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Loads all or fails; errors name the source and at most 20 of the names and shapes that differ.
+    """Loads all weights or fails; errors name the source and at most 20 of the names and shapes that differ.
 
     Raises:
         ValueError: If a tensor is missing, unexpected or of another shape, after the load hooks.

@@ -1,4 +1,4 @@
-"""mmengine's loading of checkpoints, by the restricted reader."""
+"""Makes mmengine load checkpoints by the restricted reader."""
 
 import logging
 from collections.abc import Iterable
@@ -10,20 +10,20 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from .unpickling import find_foreign, is_foreign, restricted_torch_load
 
-# Parts of a checkpoint that nobody can go on without: an object that is lost from them is not left out silently.
+# Parts that resuming a run needs: an object in them that cannot be read is an error, not left out.
 NEEDED = ('state_dict', 'ema_state_dict', 'optimizer', 'optim_wrapper', 'param_schedulers', 'message_hub')
 
 
-# What was read of a file that mmengine is about to load, by the file's name.
+# Contents of files that mmengine is about to load, by file name.
 _handed_on: dict[str, Any] = {}
 
 
 def guard_mmengine() -> None:
-    """Has mmengine's ``CheckpointLoader`` execute nothing that is pickled in a checkpoint, from now on.
+    """Keeps mmengine's ``CheckpointLoader`` from executing anything that is pickled in a checkpoint, from now on.
 
     All of OpenMMLab reads checkpoints by it: tests, resumed runs, ``load_from``, ``init_cfg`` of any module, hubs and
-    addresses. mmengine's own reading is safe at first and executes the file if that fails. What it and our own runs
-    write is read whole; see :func:`without_foreign` for the rest.
+    addresses. mmengine's own reader first tries a safe mode, and executes the file if that fails. Checkpoints written
+    by mmengine and by our own runs are read completely; see :func:`without_foreign` for the rest.
     """
     stock = CheckpointLoader.load_checkpoint.__func__
     if hasattr(stock, 'guarded'):
@@ -32,7 +32,7 @@ def guard_mmengine() -> None:
     def load_checkpoint(
         cls: type[CheckpointLoader], filename: str, map_location: Any = None, logger: Any = 'current'
     ) -> dict:
-        """As mmengine's, without executing what is pickled in the file."""
+        """Loads a file as mmengine does, without executing what is pickled in it."""
         content = _take_handed_on(str(filename), map_location)
         if content is None:
             with restricted_torch_load():
@@ -44,25 +44,25 @@ def guard_mmengine() -> None:
 
 
 def hand_on(path: str, content: Any) -> None:
-    """Has mmengine's next loading of a file take what was read of it already, instead of reading it again.
+    """Makes mmengine's next loading of a file use the given content, instead of reading the file again.
 
     Args:
-        path (str): The name by which mmengine will load it.
-        content (Any): On the CPU, as :func:`smmix_mm.checkpoint.read_file` returns it. Not to be used afterwards: it
-            may be changed in place.
+        path (str): The name by which mmengine will load the file.
+        content (Any): On the CPU, as :func:`smmix_mm.checkpoint.read_file` returns it. Do not use it afterwards: it may
+            be changed in place.
     """
     _handed_on.clear()
     _handed_on[path] = content
 
 
 def forget_handed_on() -> None:
-    """Lets go of what was handed on and not loaded."""
+    """Discards contents that were handed on but not loaded."""
     _handed_on.clear()
 
 
 def _take_handed_on(path: str, map_location: Any) -> Any:
     content = _handed_on.pop(path, None)
-    # Anything else than a device may ask where the tensors were when they were saved, which the file alone tells.
+    # Any other map_location may depend on the devices that tensors were saved from, which only the file holds.
     if content is None or not isinstance(map_location, str | torch.device):
         return None
     device = torch.device(map_location)
@@ -84,7 +84,7 @@ def _to_device(value: Any, device: torch.device) -> Any:
 
 
 def without_foreign(content: Any, source: str) -> Any:
-    """Leaves out objects that are no plain data, such as the ``argparse.Namespace`` in authors' checkpoints.
+    """Leaves out objects that are not plain data, such as the ``argparse.Namespace`` in authors' checkpoints.
 
     Args:
         content (Any): As :func:`smmix_mm.checkpoint.read_file` returns it. Changed in place.
@@ -94,7 +94,7 @@ def without_foreign(content: Any, source: str) -> Any:
         Any: The content, without the entries of dicts that hold such an object. The log names them.
 
     Raises:
-        ValueError: If one is in a part that is needed: weights, optimiser, schedules, message hub.
+        ValueError: If such an object is in a needed part: weights, optimiser, schedules, message hub.
     """
     found = list(find_foreign(content))
     if not found:
@@ -117,7 +117,7 @@ def without_foreign(content: Any, source: str) -> Any:
 
 
 def _drop(content: dict) -> None:
-    """Removes entries that are foreign or hold something foreign outside of dicts of their own."""
+    """Removes entries that are foreign or hold foreign objects; nested dicts lose only such entries."""
     for key, value in list(content.items()):
         if isinstance(value, dict) and not is_foreign(key):
             _drop(value)

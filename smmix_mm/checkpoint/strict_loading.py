@@ -1,6 +1,6 @@
-"""Strict loading of backbones and classifiers: every tensor has its place, or an error names those without.
+"""Strict loading of backbones and classifiers: every tensor has to match, or an error names those that do not.
 
-The names of what may stand beside a backbone in a classifier are handed in; see :mod:`smmix_mm.models.pretrained`.
+Callers name the parts that a classifier may have beside its backbone; see :mod:`smmix_mm.models.pretrained`.
 """
 
 from collections import OrderedDict, defaultdict
@@ -20,24 +20,24 @@ from .weights import keep_metadata, read_weights
 def find_backbone(
     keys: Iterable[str], names: Iterable[str], source: str, prefix: str | None = None, beside: Iterable[str] = ()
 ) -> str:
-    """Finds the prefix below which a backbone stands among the names of a checkpoint.
+    """Finds the prefix of a backbone's names in a checkpoint.
 
-    It is the one below which more than half of the backbone's parts occur, so that a checkpoint that lacks a tensor, or
-    is of another depth, is still found, and what it lacks can be told.
+    It is the prefix with which more than half of the backbone's parts occur. A backbone that lacks a tensor, or is of
+    another depth, is thus still found, and errors can name the missing tensors.
 
     Args:
         keys (Iterable[str]): Names in the checkpoint, without a leading ``module.``.
         names (Iterable[str]): The backbone's own names, or the beginnings of them.
         source (str): Named in the error, such as the file.
         prefix (str, optional): Search below this prefix alone, with or without its last dot. Defaults to None.
-        beside (Iterable[str]): Parts of a classifier that are not searched: one may hold a copy of the backbone, which
-            is not the one that was asked for. Defaults to none.
+        beside (Iterable[str]): Parts of a classifier that are not searched, since one may hold another copy of the
+            backbone. Defaults to none.
 
     Returns:
         str: Empty, or ending in a dot.
 
     Raises:
-        ValueError: If the backbone stands nowhere, or in several places.
+        ValueError: If the backbone is not found, or found in several places.
     """
     keys = list(keys)
     start = normalise_prefix(prefix)
@@ -77,22 +77,22 @@ def split_backbone(
     prefix: str | None = None,
     beside: Iterable[str] = (),
 ) -> tuple['OrderedDict[str, Tensor]', list[str]]:
-    """Parts the weights of a backbone from the classifiers beside it.
+    """Separates the weights of a backbone from those of the classifiers beside it.
 
     Args:
         weights (Mapping[str, Tensor]): By name, without a leading ``module.``.
-        place (str): Where the backbone stands, see :func:`find_backbone`.
+        place (str): Prefix of the backbone, see :func:`find_backbone`.
         names (Iterable[str]): The backbone's own names, or the beginnings of them.
         source (str): Named in the error, such as the file.
-        prefix (str, optional): What lies outside of it is left out, whatever it is. Defaults to None.
+        prefix (str, optional): All names without this prefix are left out. Defaults to None.
         beside (Iterable[str]): Parts of a classifier that are left out. Defaults to none.
 
     Returns:
         tuple[OrderedDict[str, Tensor], list[str]]: The backbone's weights by their names below ``place``, and the names
-        of what is left out.
+        that are left out.
 
     Raises:
-        ValueError: If there is anything else.
+        ValueError: If there are any other names.
     """
     start, parts, beside = normalise_prefix(prefix), {name.partition('.')[0] for name in names}, tuple(beside)
     backbone, left_out, strange = OrderedDict(), [], []
@@ -116,26 +116,26 @@ def split_backbone(
 
 
 def load_backbone(backbone: nn.Module, path: str | Path, prefix: str | None = None, beside: Iterable[str] = ()) -> None:
-    """Loads a backbone from a checkpoint of the backbone alone or of a classifier around it, and refuses half a fit.
+    """Loads a backbone strictly, from a checkpoint of the backbone alone or of a classifier.
 
-    mmengine's own loading takes what fits and logs the rest. Here every tensor of the backbone has to be there, and
-    every tensor of the file has to be accounted for; what the backbone's load hooks mend, such as position embeddings
-    of another input size, passes.
+    mmengine's own loading takes the tensors that fit and logs the rest. Here every tensor of the backbone has to be in
+    the file, and every tensor of the file has to be accounted for. Differences that the backbone's load hooks resolve
+    are accepted, such as position embeddings of another input size.
 
     Args:
         backbone (nn.Module): Loaded in place.
         path (str | Path): A file, or an address that :mod:`mmengine.fileio` reads, such as ``https://`` or ``s3://``;
             see :func:`read_weights` for what it may hold.
-        prefix (str, optional): Load what stands below this prefix, with or without its last dot, and leave all else
-            alone, such as ``'backbone'`` for a detector's backbone. Defaults to None: the backbone is found by its
-            names, and nothing but ``beside`` may stand beside it.
-        beside (Iterable[str]): Parts of a classifier that may stand beside it. Defaults to none.
+        prefix (str, optional): Load the names with this prefix, given with or without its last dot, and ignore all
+            others; such as ``'backbone'`` for a detector's backbone. Defaults to None: the backbone is found by its
+            names, and the file may hold nothing else but ``beside``.
+        beside (Iterable[str]): Parts of a classifier that the file may hold too. Defaults to none.
 
     Raises:
         FileNotFoundError: If there is no such file.
         OSError: If the address cannot be fetched.
-        ValueError: If the address is of an unknown kind, the file cannot be read, the backbone is not in it or several
-            times, or if tensors are missing, unexpected, or of another shape.
+        ValueError: If the address is of an unknown kind, the file cannot be read, the backbone is not in it or in it
+            several times, or if tensors are missing, unexpected, or of another shape.
     """
     source = str(path)
     weights = _fetch_weights(path)
@@ -158,17 +158,17 @@ def load_backbone(backbone: nn.Module, path: str | Path, prefix: str | None = No
 def load_classifier(
     classifier: nn.Module, path: str | Path, prefix: str | None = None, training_only: Iterable[str] = ()
 ) -> None:
-    """Loads a classifier from a checkpoint, all of it or none; what only training uses is left out.
+    """Loads a classifier from a checkpoint strictly. Parts that only training uses are skipped.
 
     Args:
         classifier (nn.Module): Such as mmpretrain's ``ImageClassifier``; loaded in place.
         path (str | Path): As in :func:`load_backbone`.
-        prefix (str, optional): Load what stands below this prefix, with or without its last dot. Defaults to None.
+        prefix (str, optional): Load the names with this prefix, given with or without its last dot. Defaults to None.
         training_only (Iterable[str]): Parts that only training uses. Defaults to none.
 
     Raises:
         FileNotFoundError, OSError: As :func:`load_backbone`.
-        ValueError: If the file cannot be read, has no names below the prefix, or if tensors are missing, unexpected, or
+        ValueError: If the file cannot be read, has no names with the prefix, or if tensors are missing, unexpected, or
             of another shape.
     """
     source, start = str(path), normalise_prefix(prefix)
@@ -208,7 +208,7 @@ def _fetch_weights(path: str | Path) -> 'OrderedDict[str, Tensor]':
 
 
 def normalise_prefix(prefix: str | None) -> str:
-    """As it stands before names that :func:`read_weights` gives: without a leading ``module.``, with a last dot."""
+    """The prefix as in the names of :func:`read_weights`: without a leading ``module.``, with a last dot."""
     prefix = (prefix or '').rstrip('.')
     return f'{prefix}.'.removeprefix('module.') if prefix else ''
 
@@ -219,7 +219,7 @@ def _shorten(names: Iterable[str]) -> str:
 
 
 def _steps_below(name: str, place: str) -> list[str]:
-    """The steps of a name after those that it has in common with a place."""
+    """The components of a name after those that it has in common with a place."""
     steps = name.split('.')
     for step in place.split('.')[:-1]:
         if len(steps) == 1 or steps[0] != step:
@@ -234,7 +234,7 @@ def _abbreviate(name: str, place: str) -> str:
 
 
 class BackboneInit:
-    """:func:`load_backbone` as an initialiser of mmengine's.
+    """:func:`load_backbone` as an initialiser of mmengine.
 
     Args:
         checkpoint (str): As ``path`` of :func:`load_backbone`.
@@ -261,7 +261,7 @@ def is_pretrained(init_cfg: dict | list[dict] | None) -> bool:
 
 @contextmanager
 def strict_init_cfg(module: BaseModule, beside: Iterable[str] = ()) -> Iterator[None]:
-    """Has the ``init_weights`` of mmengine's load strictly what its ``init_cfg`` names: :func:`with_strict_loading`."""
+    """Makes mmengine's ``init_weights`` load ``init_cfg`` strictly, see :func:`with_strict_loading`."""
     written = module.init_cfg
     module.init_cfg = with_strict_loading(written, beside)
     try:
@@ -271,24 +271,24 @@ def strict_init_cfg(module: BaseModule, beside: Iterable[str] = ()) -> Iterator[
 
 
 def with_strict_loading(init_cfg: dict | list[dict] | None, beside: Iterable[str] = ()) -> list[dict]:
-    """Has :func:`load_backbone` do what mmengine's ``Pretrained`` would do.
+    """Replaces mmengine's ``Pretrained`` by :func:`load_backbone`.
 
     Args:
-        init_cfg (dict | list[dict], optional): Left alone.
+        init_cfg (dict | list[dict], optional): Not changed.
         beside (Iterable[str]): As in :func:`load_backbone`. Defaults to none.
 
     Returns:
-        list[dict]: The same with :class:`BackboneInit` in the place of ``Pretrained``, and last, as mmengine has it.
+        list[dict]: The same with :class:`BackboneInit` in the place of ``Pretrained``, and last, as in mmengine.
 
     Raises:
-        ValueError: If a ``Pretrained`` names no checkpoint, or has settings that it does not know.
+        ValueError: If a ``Pretrained`` names no checkpoint, or has unknown settings.
     """
     others, pretrained = [], []
     for cfg in [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []:
         if cfg['type'] not in ('Pretrained', PretrainedInit):
             others.append(cfg)
             continue
-        # map_location: mmengine's, and without effect, since weights are copied to where the backbone is.
+        # mmengine's map_location has no effect, since weights are copied to the device of the backbone.
         unknown = set(cfg) - {'type', 'checkpoint', 'prefix', 'map_location'}
         if unknown:
             raise ValueError(f"init_cfg of type 'Pretrained' takes checkpoint and prefix, but got {sorted(unknown)}")

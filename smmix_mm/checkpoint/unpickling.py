@@ -1,7 +1,7 @@
 """A reader of ``torch.save``'s files that builds data and executes nothing.
 
-A pickle names functions, and whoever reads it calls them. Here those that build tensors, containers, numbers, NumPy
-arrays and mmengine's history buffers are called; everything else becomes a :class:`Foreign` placeholder.
+A pickle names functions, and its reader calls them. This reader calls only those that build tensors, containers,
+numbers, NumPy arrays and mmengine's history buffers; everything else becomes a :class:`Foreign` placeholder.
 """
 
 import pickle
@@ -22,12 +22,12 @@ _STORAGES = {
     f'{dtype}Storage'
     for dtype in ('Double', 'Float', 'Half', 'BFloat16', 'Long', 'Int', 'Short', 'Char', 'Byte', 'Bool')
 }
-# What mmengine's HistoryBuffer is made of, and no more is taken from a file.
+# Attributes of mmengine's HistoryBuffer; no others are taken from a file.
 _HISTORY = ('max_length', '_log_history', '_count_history')
 
 
 class Foreign:
-    """Stands for an object that is not built; takes whatever the pickle does to it.
+    """Placeholder of an object that is not built; ignores all operations of the pickle on it.
 
     Attributes:
         kind (str): Name of its class, or of the function that would have made it.
@@ -62,7 +62,7 @@ def _foreign(kind: str) -> type[Foreign]:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How bytes are written in the pickles of ``torch.save``; other codecs might do anything."""
+    """Encodes bytes as the pickles of ``torch.save`` do, and refuses other codecs, which may run any code."""
     if encoding != 'latin1':
         raise pickle.UnpicklingError(f'bytes are encoded as {encoding!r}, and not as latin1')
     return text.encode(encoding)
@@ -75,13 +75,13 @@ def _make_dtype(code: str, *_: Any) -> np.dtype:
 
 
 def _get_annealing(owner: Any, name: Any) -> Any:
-    """The one attribute that a state of mmengine's needs: the curve of its one-cycle schedule."""
+    """Looks up the only attribute that mmengine's states need: the curve of its one-cycle schedule."""
     if owner is OneCycleParamScheduler and name in ('_annealing_cos', '_annealing_linear'):
         return getattr(owner, name)
     return _foreign(f'{getattr(owner, "kind", None) or getattr(owner, "__name__", "object")}.{name}')
 
 
-# By the function of the running NumPy, whose module is another one before version 2.
+# Taken from the running NumPy, since before version 2 these functions are in another module.
 _RECONSTRUCT, _SCALAR = (value.__reduce__()[0] for value in (np.zeros(1), np.float64(0)))
 _ADMITTED: dict[tuple[str, str], Any] = {
     ('collections', 'OrderedDict'): OrderedDict,
@@ -102,7 +102,7 @@ _ADMITTED: dict[tuple[str, str], Any] = {
         for module in ('numpy.core.multiarray', 'numpy._core.multiarray')
         for name, function in (('_reconstruct', _RECONSTRUCT), ('scalar', _SCALAR))
     },
-    # Protocol 2, which torch writes, has the name of Python 2.
+    # Protocol 2, which torch writes, uses the module names of Python 2.
     **{
         (module, kind.__name__): kind
         for module in ('builtins', '__builtin__')
@@ -113,7 +113,7 @@ _ADMITTED: dict[tuple[str, str], Any] = {
 
 
 class RestrictedUnpickler(pickle._Unpickler):
-    """Imports and calls nothing but :data:`_ADMITTED`, and sets no attributes but those of data."""
+    """Imports and calls only :data:`_ADMITTED`, and sets only attributes of data."""
 
     dispatch = {**pickle._Unpickler.dispatch}
 
@@ -125,10 +125,10 @@ class RestrictedUnpickler(pickle._Unpickler):
         return _foreign(f'{module.replace("__builtin__", "builtins")}.{name}')
 
     def load_build(self) -> None:
-        """The state of an object: a file could otherwise set attributes of functions and classes by it."""
+        """Restricts the state of objects, by which a file could set attributes of functions and classes."""
         state, target = self.stack.pop(), self.stack[-1]
         if type(target) is OrderedDict and isinstance(state, dict) and isinstance(state.get('_metadata'), dict):
-            # Versions of the modules of a state_dict, which some load hooks ask for.
+            # Versions of the modules of a state_dict, which some load hooks read.
             target._metadata = state['_metadata']
         elif type(target) is np.ndarray:
             target.__setstate__(state)
@@ -136,7 +136,7 @@ class RestrictedUnpickler(pickle._Unpickler):
             if state[1] == '>':
                 raise pickle.UnpicklingError('a NumPy array has its bytes in the order of another machine')
         elif type(target) is HistoryBuffer:
-            # Its methods are in the file by name, too; those of the class serve.
+            # The file holds the names of its methods too; use those of the class.
             target._set_default_statistics()
             for key in _HISTORY:
                 if isinstance(state.get(key), (int, np.ndarray)):
@@ -145,8 +145,8 @@ class RestrictedUnpickler(pickle._Unpickler):
     dispatch[pickle.BUILD[0]] = load_build
 
 
-# torch.load asks for a module with these names. Its own `weights_only` mode refuses whole files because of one
-# argparse.Namespace, and torch 2.1 has no list of exceptions.
+# torch.load needs a module with these names. Its own `weights_only` mode refuses a whole file because of one
+# argparse.Namespace, and torch 2.1 has no list of allowed exceptions.
 _restricted_pickle = SimpleNamespace(
     Unpickler=RestrictedUnpickler,
     load=lambda file, **kwargs: RestrictedUnpickler(file, **kwargs).load(),
@@ -155,7 +155,7 @@ _restricted_pickle = SimpleNamespace(
 
 
 def read_file(file: Any, map_location: Any = 'cpu', mmap: bool | None = None) -> Any:
-    """Reads what ``torch.save`` wrote, in its present or its former format.
+    """Reads a file of ``torch.save``, in its present or its former format.
 
     Args:
         file (str | Path | IO[bytes]): A path, or an open file.
@@ -163,7 +163,7 @@ def read_file(file: Any, map_location: Any = 'cpu', mmap: bool | None = None) ->
         mmap (bool, optional): As in ``torch.load``; not for the former format. Defaults to None.
 
     Returns:
-        Any: The content, with :class:`Foreign` objects in the place of all that is no plain data.
+        Any: The content, with :class:`Foreign` objects in the place of everything that is not plain data.
 
     Raises:
         ValueError: If the file cannot be read, or is a TorchScript program.
@@ -173,7 +173,7 @@ def read_file(file: Any, map_location: Any = 'cpu', mmap: bool | None = None) ->
 
 @contextmanager
 def restricted_torch_load() -> Iterator[None]:
-    """Has ``torch.load`` read as :func:`read_file`, for libraries that call it themselves."""
+    """Makes ``torch.load`` read as :func:`read_file` does, for libraries that call it themselves."""
     stock = torch.load
 
     def load(f: Any, map_location: Any = None, *_: Any, mmap: bool | None = None, **__: Any) -> Any:
@@ -187,7 +187,7 @@ def restricted_torch_load() -> Iterator[None]:
 
 
 def find_foreign(value: Any, place: str = '') -> Iterator[tuple[str, str]]:
-    """Where in a content there are :class:`Foreign` objects, and of which kind: ``('meta.cfg', 'mmcv.Config')``.
+    """Finds the places and kinds of :class:`Foreign` objects in a content: ``('meta.cfg', 'mmcv.Config')``.
 
     Args:
         value (Any): As :func:`read_file` returns it.
@@ -211,7 +211,7 @@ def find_foreign(value: Any, place: str = '') -> Iterator[tuple[str, str]]:
 
 
 def is_foreign(value: Any) -> bool:
-    """Whether it is a placeholder: of an object, or of a function or class that the pickle only names."""
+    """Whether a value is a placeholder of an object, or of a function or class that the pickle only names."""
     return isinstance(value, Foreign) or (isinstance(value, type) and issubclass(value, Foreign))
 
 
@@ -221,7 +221,7 @@ def _read(load: Callable, file: Any, map_location: Any, mmap: bool | None) -> An
     _refuse_programs(file, name)
     settings = dict(map_location=map_location, pickle_module=_restricted_pickle, weights_only=False)
     try:
-        # torch 2.1 maps files by a name that is a string alone.
+        # torch 2.1 maps a file only if its name is a string.
         return load(str(file) if is_path else file, **settings, **({'mmap': mmap} if mmap else {}))
     except FileNotFoundError:
         raise
@@ -233,7 +233,7 @@ def _read(load: Callable, file: Any, map_location: Any, mmap: bool | None) -> An
 
 
 def _refuse_programs(file: Any, name: str) -> None:
-    """TorchScript is code, and torch.load would hand it to torch.jit."""
+    """Refuses TorchScript, which is code that torch.load would hand to torch.jit."""
     position = None if isinstance(file, str | Path) else file.tell()
     try:
         if zipfile.is_zipfile(file):

@@ -1,4 +1,4 @@
-"""Checkpoints and the weights in them: read without executing what is pickled in them, and written."""
+"""Writes weights, and reads checkpoints and their weights without executing what is pickled in them."""
 
 import hashlib
 import io
@@ -20,11 +20,11 @@ def read_checkpoint(path: str | Path, mapped: bool = False) -> dict[str, Any]:
 
     Args:
         path (str | Path): A file of ``torch.save``, in its present or its former format.
-        mapped (bool): Whether to read tensors only when they are looked at; not for the former format. Defaults to
+        mapped (bool): Whether to read tensors only when they are accessed; not for the former format. Defaults to
             False.
 
     Returns:
-        dict[str, Any]: Its content. Objects that are no plain data, such as the ``argparse.Namespace`` in authors'
+        dict[str, Any]: Its content. Objects that are not plain data, such as the ``argparse.Namespace`` in authors'
         checkpoints, are :class:`smmix_mm.checkpoint.Foreign`.
 
     Raises:
@@ -41,30 +41,30 @@ def read_checkpoint(path: str | Path, mapped: bool = False) -> dict[str, Any]:
 
 
 def read_weights(path: str | Path) -> 'OrderedDict[str, Tensor]':
-    """The weights in a checkpoint, bare or under ``state_dict`` or ``model``.
+    """Reads the weights in a checkpoint, at its top level or under ``state_dict`` or ``model``.
 
     Args:
         path (str | Path): As in :func:`read_checkpoint`.
 
     Returns:
-        OrderedDict[str, Tensor]: By name, without a ``module.`` that a parallel wrapper left behind.
+        OrderedDict[str, Tensor]: By name, without the ``module.`` of a parallel wrapper.
 
     Raises:
-        FileNotFoundError, ValueError: As :func:`read_checkpoint`, and if the file holds no weights, or objects among
-            them.
+        FileNotFoundError, ValueError: As :func:`read_checkpoint`, and if the file holds no weights, or other objects
+            among them.
     """
     return find_weights(read_checkpoint(path), path)
 
 
 def find_weights(content: Mapping[str, Any], source: str | Path) -> 'OrderedDict[str, Tensor]':
-    """The weights in what was read from a checkpoint, as :func:`read_weights` gives them.
+    """Finds the weights in the content of a checkpoint, as :func:`read_weights` returns them.
 
     Args:
-        content (Mapping): As :func:`read_checkpoint` returns it; left alone.
+        content (Mapping): As :func:`read_checkpoint` returns it; not changed.
         source (str | Path): Named in errors, such as the file.
 
     Raises:
-        ValueError: If there are no weights, or objects among them.
+        ValueError: If there are no weights, or other objects among them.
     """
     for key in ('state_dict', 'model'):
         if isinstance(content.get(key), Mapping):
@@ -85,12 +85,12 @@ def find_weights(content: Mapping[str, Any], source: str | Path) -> 'OrderedDict
 
 
 def keep_metadata(weights: OrderedDict, source: Mapping[str, Any], prefix: str = '') -> None:
-    """Hands on what a ``state_dict`` tells of its modules, such as versions and the grids of position embeddings.
+    """Copies the metadata of a ``state_dict``, such as versions of modules and the grids of position embeddings.
 
     Args:
         weights (OrderedDict): Weights of ``source``, by their names below ``prefix``. Gets the metadata.
-        source (Mapping): Maybe with metadata.
-        prefix (str): Taken from the names of modules; those outside of it are left out, unless all are. Defaults to ''.
+        source (Mapping): With or without metadata.
+        prefix (str): Removed from the names of modules; those without it are left out, unless all are. Defaults to ''.
     """
     told = {f'{name}.': value for name, value in (getattr(source, '_metadata', None) or {}).items()}
     inside = {name: value for name, value in told.items() if name.startswith(prefix)} or told
@@ -99,7 +99,7 @@ def keep_metadata(weights: OrderedDict, source: Mapping[str, Any], prefix: str =
 
 
 def write_weights(path: str | Path, weights: Mapping[str, Tensor], hashed: bool = False) -> Path:
-    """Writes weights under ``state_dict``, as mmengine reads them; a crash leaves no half-written file behind.
+    """Writes weights under ``state_dict``, as mmengine reads them; a crash leaves no incomplete file.
 
     Args:
         path (str | Path): Replaced if it exists. Missing folders are made.
@@ -108,11 +108,11 @@ def write_weights(path: str | Path, weights: Mapping[str, Tensor], hashed: bool 
             ``pvt.pth`` becomes ``pvt-0123abcd.pth``. The same weights give the same bytes. Defaults to False.
 
     Returns:
-        Path: What was written.
+        Path: The file that was written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Clones: a view would drag its whole storage into the file. Contiguous: the bytes would show the order in memory.
+    # Clones, since a view would save its whole storage. Contiguous, so that the bytes do not depend on strides.
     cloned = ((name, value.detach().clone(memory_format=torch.contiguous_format)) for name, value in weights.items())
     content = {'meta': {}, 'state_dict': OrderedDict(cloned)}
     keep_metadata(content['state_dict'], weights)

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole, told from torn ones while they are read."""
+"""Detects truncated and corrupt checkpoints while reading them."""
 
 import io
 import zipfile
@@ -10,11 +10,11 @@ from .unpickling import read_file
 
 
 class TornCheckpointError(ValueError):
-    """A checkpoint is cut off or damaged.
+    """A checkpoint is truncated or corrupt.
 
     Args:
-        path (Path): Of the file.
-        fault (str): What is wrong with it, to stand after its name.
+        path (Path): The file.
+        fault (str): What is wrong with it, printed after its name.
     """
 
     def __init__(self, path: Path, fault: str) -> None:
@@ -26,9 +26,9 @@ class TornCheckpointError(ValueError):
 
 
 def read_whole(path: str | Path) -> dict[str, Any]:
-    """Reads a checkpoint onto the CPU and compares the checksums of all that is in it.
+    """Reads a checkpoint onto the CPU and verifies the checksums of its whole content.
 
-    The file is opened once and read once, from end to end; for that time it is in memory beside its content.
+    The file is opened and read once. While it is read, memory holds both the file and its content.
 
     Args:
         path (str | Path): A file of ``torch.save``. The format of torch before 1.6 has no checksums.
@@ -45,7 +45,7 @@ def read_whole(path: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f'there is no checkpoint {path}')
     data = path.read_bytes()
     damaged = None
-    # Whatever damaged files make the readers of zip files and pickles do.
+    # Damaged files make the readers of zip files and pickles raise many types of errors.
     try:
         if data[:2] == b'PK':
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -61,10 +61,10 @@ def read_whole(path: str | Path) -> dict[str, Any]:
 
 
 def check_whole(path: str | Path) -> str | None:
-    """What is wrong with a checkpoint, None if it is whole.
+    """Returns what is wrong with a checkpoint, or None if it is whole.
 
     Args:
-        path (str | Path): A file as of :func:`read_whole`, or a folder of such, as sharded checkpoints are.
+        path (str | Path): A file as in :func:`read_whole`, or a folder of them, as of sharded checkpoints.
     """
     path = Path(path)
     if path.is_dir():

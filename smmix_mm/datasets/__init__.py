@@ -1,6 +1,6 @@
 """Datasets and the transforms they need."""
 
-# From here on mmengine executes nothing that is pickled in a checkpoint.
+# This import keeps mmengine from executing anything that is pickled in a checkpoint.
 import smmix_mm.checkpoint  # noqa: F401
 
 from .digit_scenes import DigitScenes, digit_scenes_detection, digit_scenes_segmentation

@@ -1,4 +1,4 @@
-"""Lists of classes: what a dataset numbers its labels by, and what the model and other loaders make of it."""
+"""The classes of datasets, compared with those of the model and of other loaders."""
 
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Where a config says how many classes there are, by the package whose datasets they are for.
+# Settings that hold the number of classes, by the package of the dataset.
 SETTINGS = {
     'mmpretrain': ('model.head', 'model.head.loss', 'model.data_preprocessor', 'data_preprocessor'),
     'mmdet': ('model.roi_head.bbox_head', 'model.roi_head.mask_head', 'model.bbox_head', 'model.mask_head'),
@@ -19,9 +19,9 @@ class ClassList:
     """The classes of one dataset.
 
     Args:
-        package (str): Whose dataset it is, such as ``'mmdet'``.
+        package (str): The package of the dataset, such as ``'mmdet'``.
         loader (str): The dataloader that reads it.
-        source (str): What they are the classes of: the dataset, or a folder that it reads.
+        source (str): The dataset, or a folder that it reads.
         names (tuple[str, ...]): Their names, in the order of the labels.
     """
 
@@ -32,7 +32,7 @@ class ClassList:
 
 
 def find_scope_and_name(dataset: Mapping) -> tuple[str, str]:
-    """The package that a dataset's type is of, empty if it is not named, and the type's own name."""
+    """The package of a dataset's type, empty if it is not named, and the name of the type."""
     kind = dataset['type']
     # Python-style configs hold the class itself.
     path = kind if isinstance(kind, str) else f'{kind.__module__}.{kind.__name__}'
@@ -52,7 +52,7 @@ def find_class(dataset: Mapping, package: str) -> type | None:
     try:
         found = getattr(importlib.import_module(f'{package}.datasets'), kind.rpartition('.')[2], None)
     except ImportError:
-        # Building the dataset says so.
+        # Building the dataset raises the error.
         return None
     return found if isinstance(found, type) else None
 
@@ -65,7 +65,7 @@ def find_given_classes(dataset: Mapping, loader: str) -> tuple[str, ...] | None:
         loader (str): The dataloader that reads it.
 
     Raises:
-        ValueError: If they are neither a list nor a file, as ``('cat')`` without a comma.
+        ValueError: If they are neither a list nor a file, such as ``('cat')`` without a comma.
     """
     for setting, holder in (('metainfo.classes', dataset.get('metainfo') or {}), ('classes', dataset)):
         classes = holder.get('classes')
@@ -100,7 +100,7 @@ def check_same_classes(found: Iterable[ClassList]) -> None:
         found (Iterable[ClassList]): Classes of the datasets of all loaders.
 
     Raises:
-        ValueError: With the settings and what differs.
+        ValueError: If classes differ; it names the settings and the differences.
     """
     first: dict[str, ClassList] = {}
     for classes in found:
@@ -119,7 +119,7 @@ def check_same_classes(found: Iterable[ClassList]) -> None:
 
 
 def differ(names: Iterable[str], others: Iterable[str]) -> tuple[list[str], list[str]]:
-    """What ``names`` lacks of ``others``, and what it has in addition."""
+    """The names that are missing from ``names`` compared with ``others``, and those that are extra."""
     names, others = list(names), list(others)
     return [name for name in others if name not in names], [name for name in names if name not in others]
 
@@ -132,10 +132,10 @@ def check_class_counts(cfg: Mapping, classes: ClassList) -> None:
         classes (ClassList): Classes of one of its datasets.
 
     Raises:
-        ValueError: With every setting that does not fit, its value and the number of classes.
+        ValueError: If a setting does not fit; it lists all such settings, their values and the number of classes.
     """
     count = len(classes.names)
-    # A preprocessor without one takes the number from the config's own.
+    # A preprocessor without a number takes that of the config's own preprocessor.
     found = [pair for path in SETTINGS[classes.package] for pair in _read_counts(cfg, path)]
     if classes.package == 'mmseg':
         found += find_label_map_counts(cfg, classes.loader)
@@ -158,7 +158,7 @@ def find_label_map_counts(cfg: Mapping, loader: str) -> list[tuple[str, int]]:
 
 
 def find_transforms(settings: Any, path: str, names: tuple[str, ...]) -> Iterator[tuple[str, Mapping]]:
-    """Every part of a dataset's settings, however deep, that is of one of these types, with the setting's name."""
+    """Finds every part of a dataset's settings, at any depth, of one of these types, with the setting's name."""
     if isinstance(settings, Mapping):
         kind = settings.get('type', '')
         if (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[2] in names:
@@ -171,14 +171,14 @@ def find_transforms(settings: Any, path: str, names: tuple[str, ...]) -> Iterato
 
 
 def shorten(names: Iterable[str], most: int = 10) -> str:
-    """A listing of the first few."""
+    """Lists the first few names."""
     names = [str(name) for name in names]
     return ', '.join(names[:most]) + (f', ... ({len(names)} in all)' if len(names) > most else '')
 
 
 def _read_counts(cfg: Mapping, path: str) -> Iterator[tuple[str, int]]:
     first, *steps = path.split('.')
-    # mmengine's Config is no Mapping, but its parts are.
+    # mmengine's Config is not a Mapping, but its parts are.
     settings: Any = cfg.get(first)
     for step in steps:
         settings = settings.get(step) if isinstance(settings, Mapping) else None

@@ -1,4 +1,4 @@
-"""What in a COCO file would be lost without a word, or stop training after hours."""
+"""Finds faults of COCO files that would silently lose data, or stop training after hours."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -15,19 +15,19 @@ EVALUATION_FIELDS = ('iscrowd',)
 
 
 def find_empty_part(content: Any, loader: str) -> str | None:
-    """Which parts a COCO file lacks, or None; those of unlabelled test images have no annotations."""
+    """Returns which parts a COCO file lacks, or None. Files of unlabelled test images have no annotations."""
     needed = ['images', 'categories', *([] if loader.startswith('test') else ['annotations'])]
     lacking = [key for key in needed if not (isinstance(content, dict) and content.get(key))]
     return f'holds no {" and no ".join(lacking)}' if lacking else None
 
 
 def find_coco_fault(content: Mapping, classes: tuple[str, ...] | None, given: bool, loader: str) -> str | None:
-    """What is wrong with the content of a COCO file that has all its parts, or None.
+    """Returns what is wrong with the content of a COCO file that has all its parts, or None.
 
     Args:
-        content (Mapping): What the file holds.
+        content (Mapping): Content of the file.
         classes (tuple[str, ...], optional): The classes of the dataset, None if they are not known.
-        given (bool): Whether the config names them; else they are COCO's own.
+        given (bool): Whether the config names them; otherwise they are COCO's own.
         loader (str): The dataloader that reads the file.
     """
     annotations = content.get('annotations') or []
@@ -64,7 +64,7 @@ def _find_repeated(categories: list[Mapping]) -> str | None:
 
 
 def _find_stray(content: Mapping, annotations: list[Mapping]) -> str | None:
-    """Annotations that refer to nothing."""
+    """Finds annotations whose image or category does not exist."""
     for field, kind in (('category_id', 'categories'), ('image_id', 'images')):
         known = {item['id'] for item in content[kind]}
         stray = [item for item in annotations if item[field] not in known]
@@ -82,7 +82,7 @@ def _find_class_fault(
     names = tuple(category['name'] for category in content['categories'])
     missing, others = differ(names, classes)
     setting = 'metainfo.classes' if given else "COCO's 80 classes, which hold where metainfo.classes is not set"
-    # A part of the categories may be chosen, but not without saying so.
+    # A config may use a part of the categories, but has to name them.
     if given and len(missing) == len(classes):
         return f'holds no objects of metainfo.classes, {classes}, but of {names}. {_suggest(names)}'
     if missing or (others and not given):
@@ -116,7 +116,7 @@ def _suggest(names: tuple[str, ...]) -> str:
 
 
 def _find_dropped(annotations: list[Mapping]) -> str | None:
-    """mmdet leaves out boxes below a pixel, which all are where coordinates are fractions of the image."""
+    """Finds boxes below a pixel, which mmdet leaves out: all of them, if coordinates are fractions of the image."""
     if all(item['area'] <= 0 or min(item['bbox'][2:]) < 1 for item in annotations):
         first = annotations[0]
         return (

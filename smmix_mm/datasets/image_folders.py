@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 
 from .class_lists import ClassList, differ, find_classes, find_given_classes, find_scope_and_name, is_path, shorten
 
-# Endings of pictures, read or not.
+# Suffixes of pictures, whether they are read or not.
 PICTURES = {
     *('.jpg', '.jpeg', '.jpe', '.jfif', '.jp2', '.png', '.apng', '.gif', '.webp', '.avif', '.heic', '.heif'),
     *('.tif', '.tiff', '.bmp', '.dib', '.ppm', '.pgm', '.pbm', '.pnm', '.tga', '.ico'),
@@ -19,7 +19,7 @@ EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')
 
 
 def find_image_folder(dataset: Mapping) -> Path | None:
-    """Where a dataset of images lies; None if that is not on local disk."""
+    """The folder of a dataset of images; None if it is not on local disk."""
     root = dataset.get('data_root') or ''
     prefix = dataset.get('data_prefix') or dataset.get('split') or ''
     if isinstance(prefix, Mapping):
@@ -28,9 +28,9 @@ def find_image_folder(dataset: Mapping) -> Path | None:
 
 
 def has_class_folders(dataset: Mapping) -> bool:
-    """Whether labels are read from the names of folders: neither from an annotation file, nor not at all."""
+    """Whether labels are read, and from the names of folders instead of an annotation file."""
     name = find_scope_and_name(dataset)[1]
-    # mmpretrain takes ImageNet's test split for unlabelled.
+    # mmpretrain treats ImageNet's test split as unlabelled.
     labelled = dataset.get('with_label', True) and not (name == 'ImageNet' and dataset.get('split') == 'test')
     listing = Path(dataset.get('data_root') or '', 'meta', f'{dataset.get("split")}.txt')
     return name in ('ImageNet', 'CustomDataset') and labelled and not (dataset.get('ann_file') or listing.is_file())
@@ -47,10 +47,10 @@ def list_class_folders(folder: Path, loader: str) -> ClassList:
 
 
 def check_class_folders(folder: Path, dataset: Mapping, loader: str) -> ClassList:
-    """Refuses sub-folders that mmpretrain would take for classes although they are none, and warns of unread files.
+    """Refuses sub-folders that mmpretrain would mistake for classes, and warns of unread files.
 
     Args:
-        folder (Path): Holds a sub-folder for each class.
+        folder (Path): The folder with a sub-folder for each class.
         dataset (Mapping): Settings of the dataset that reads it.
         loader (str): Its dataloader.
 
@@ -58,8 +58,8 @@ def check_class_folders(folder: Path, dataset: Mapping, loader: str) -> ClassLis
         ClassList: The classes.
 
     Raises:
-        ValueError: With a hidden folder, or a class without images: in any loader if its files are not read, in
-            training if there are none.
+        ValueError: If a folder is hidden, or a class has no images: in any loader if it has files that are not read,
+            in training also if it has no files.
     """
     names = find_class_folders(folder)
     hidden = [name for name in names if name.startswith('.')]
@@ -94,15 +94,15 @@ def check_class_folders(folder: Path, dataset: Mapping, loader: str) -> ClassLis
 
 
 def check_same_folders(found: Iterable[ClassList]) -> None:
-    """Refuses splits with different class folders: mmpretrain numbers the folders of each by themselves.
+    """Refuses splits with different class folders: mmpretrain numbers the folders of each split separately.
 
-    It does so even where ``classes`` is given: those are names for display.
+    It does so even if ``classes`` is given: those are names for display.
 
     Args:
-        found (Iterable[ClassList]): What :func:`check_class_folders` found in all loaders.
+        found (Iterable[ClassList]): Results of :func:`check_class_folders` for all loaders.
 
     Raises:
-        ValueError: With the folders that are missing or extra, and in which split.
+        ValueError: If folders differ; it names those that are missing or extra, and the split.
     """
     found = list(found)
     for classes in found[1:]:
@@ -130,7 +130,7 @@ def check_given_classes(folders: ClassList, dataset: Mapping) -> None:
         dataset (Mapping): Settings of the dataset that reads them.
 
     Raises:
-        ValueError: With both numbers, or both orders.
+        ValueError: If they differ; it names both numbers, or both orders.
     """
     classes = find_classes(dataset, folders.loader, 'mmpretrain')
     if classes is None:
@@ -157,13 +157,13 @@ def check_given_classes(folders: ClassList, dataset: Mapping) -> None:
 
 
 def _look_into(folder: Path, extensions: tuple[str, ...]) -> tuple[int, list[str]]:
-    """How many files are read, at any depth, and the other pictures."""
+    """Returns the number of files that are read, at any depth, and the names of other pictures."""
     count, others = 0, []
     for place, _, names in os.walk(folder, followlinks=True):
         for name in names:
             if name.startswith('.'):
                 continue
-            # mmpretrain minds no case.
+            # mmpretrain ignores case.
             if name.lower().endswith(extensions):
                 count += 1
             elif Path(name).suffix.lower() in PICTURES:

@@ -1,4 +1,4 @@
-"""Images and label maps that do not belong together, and label maps in which a class never occurs."""
+"""Finds images without label map, and label maps in which a class never occurs."""
 
 import logging
 import os
@@ -15,9 +15,9 @@ from .image_folders import PICTURES
 from .transforms import IGNORE_INDEX
 
 LOOKED_AT = 20
-# Where those seem to lack a class it might be rare: this many decide.
+# If a class is missing from those, which may be by chance, this many are read.
 LOOKED_AT_IN_DOUBT = 500
-# With more classes than these it is normal that one does not occur in the label maps that are looked at.
+# With more classes than this, one may well be missing from the label maps that are read.
 FEW_CLASSES = 3
 
 
@@ -33,7 +33,7 @@ def check_label_maps(
 
     Args:
         dataset (Mapping): Its settings.
-        folders (Mapping[str, Path]): Its folders by their use.
+        folders (Mapping[str, Path]): Its folders, by use.
         listing (Path, optional): Its file of names.
         classes (tuple[str, ...], optional): Its classes, None if they are not known.
         loader (str): The dataloader that reads it.
@@ -67,21 +67,21 @@ def check_label_maps(
 def pair_files(
     images: Path, label_maps: Path, listing: Path | None, suffixes: tuple[str, str], loader: str, needed: bool
 ) -> list[Path]:
-    """Matches images and label maps as mmseg does, and names those that it leaves out or misses.
+    """Matches images and label maps as mmseg does, and names those that it leaves out or does not find.
 
     Args:
         images (Path): Folder of images.
         label_maps (Path): Folder of label maps.
-        listing (Path, optional): File with the names that are read; all of the folder by default.
-        suffixes (tuple[str, str]): Endings of images and of label maps.
+        listing (Path, optional): File with the names that are read; by default the whole folder is read.
+        suffixes (tuple[str, str]): Suffixes of images and of label maps.
         loader (str): The dataloader that reads them.
-        needed (bool): Whether the label maps are read; else those that are missing are only warned of.
+        needed (bool): Whether the label maps are read; otherwise missing ones only cause a warning.
 
     Returns:
-        list[Path]: The label maps that are there.
+        list[Path]: The label maps that exist.
 
     Raises:
-        ValueError: With the first images without label map.
+        ValueError: If images have no label map; it names the first ones.
     """
     image_suffix, map_suffix = suffixes
     maps = {name.removesuffix(map_suffix) for name in _list_files(label_maps) if name.endswith(map_suffix)}
@@ -90,7 +90,7 @@ def pair_files(
     else:
         files = list(_list_files(images))
         names = {name.removesuffix(image_suffix) for name in files if name.endswith(image_suffix)}
-        # Label maps may lie beside the images.
+        # Label maps may be in the folder of the images.
         unread = [
             name
             for name in files
@@ -128,18 +128,18 @@ def check_label_values(
     changes: Mapping[int, int] | None,
     loader: str,
 ) -> None:
-    """Refuses label maps in which a class never occurs, but the ignored value does, as in masks of 0 and 255.
+    """Refuses label maps in which a class never occurs but the ignored value does, as in masks of 0 and 255.
 
     Args:
-        paths (list[Path]): The label maps; some are looked at, spread evenly.
+        paths (list[Path]): The label maps; an evenly spaced sample of them is read.
         count (int): Number of classes.
         names (tuple[str, ...], optional): Their names.
         reduce_zero_label (bool): As in mmseg's datasets.
-        changes (Mapping[int, int], optional): mmseg's label map: what labels are changed to.
+        changes (Mapping[int, int], optional): mmseg's ``label_map``, from old to new labels.
         loader (str): The dataloader that reads them.
 
     Raises:
-        ValueError: With the values found and the classes that never occur.
+        ValueError: If so; it names the values found and the classes that never occur.
     """
     labels = _number_values(reduce_zero_label, changes)
     for most in (LOOKED_AT, LOOKED_AT_IN_DOUBT):
@@ -167,16 +167,16 @@ def check_label_values(
 
 
 def _look_at(paths: Iterable[Path]) -> tuple[np.ndarray, int]:
-    """Which values occur, in how many label maps."""
+    """Returns the values that occur, and the number of label maps read."""
     found, looked_at = np.zeros(IGNORE_INDEX + 1, dtype=bool), 0
     for path in paths:
         try:
             with Image.open(path) as image:
                 values = np.asarray(image)
         except (OSError, SyntaxError, ValueError):
-            # Loading refuses it by name.
+            # Loading it raises an error that names it.
             continue
-        # Pictures in colours are refused when they are loaded.
+        # Colour pictures are refused when they are loaded.
         if values.ndim == 2:
             found |= np.bincount(values.astype(np.uint8).ravel(), minlength=found.size) > 0
             looked_at += 1
@@ -195,7 +195,7 @@ def _number_values(reduce_zero_label: bool, changes: Mapping[int, int] | None) -
 
 
 def _list_files(folder: Path) -> Iterator[str]:
-    """At any depth, as mmengine lists them: relative, without hidden files."""
+    """Lists files at any depth as mmengine does: relative paths, without hidden files."""
     for place, _, names in os.walk(folder, followlinks=True):
         within = Path(place).relative_to(folder)
         yield from ((within / name).as_posix() for name in names if not name.startswith('.'))

@@ -1,4 +1,4 @@
-"""Tells before training starts whether the data is there, and whether it is what the model is for."""
+"""Checks before training starts that the data exists and fits the model."""
 
 import json
 import os
@@ -39,9 +39,9 @@ ADE20K = """{root}/
   images/{{training,validation}}/<name>.jpg
   annotations/{{training,validation}}/<name>.png"""
 
-# Datasets of other packages may make or fetch what they read.
+# Datasets of other packages may generate or download their files.
 SCOPES = ('', 'mmpretrain', 'mmdet', 'mmseg')
-# Above this size annotations are not parsed: it would take long, and they are read again right after.
+# Larger annotation files are not parsed: it takes long, and they are read again right after.
 MAX_PARSED_BYTES = 10_000_000
 TRAINING = 'train_dataloader'
 
@@ -50,17 +50,18 @@ def check_data_layout(cfg: Mapping, loaders: Iterable[str]) -> None:
     """Checks the data that the datasets of a config read from local disk, and its classes against the model's.
 
     Image folders of mmpretrain, and the datasets of mmpretrain, mmdet and mmseg that have several folders
-    (``data_prefix=dict(...)``), are checked. An empty dataset is refused too: endless samplers hang on it. So is what
-    would be trained on wrongly without a word: class folders that differ between the splits, COCO files of other
-    classes, images without label map, a head for another number of classes. Files that are left out are warned of.
+    (``data_prefix=dict(...)``), are checked. An empty dataset is refused too: endless samplers hang on it. So is data
+    that would silently be trained on wrongly: class folders that differ between the splits, COCO files of other
+    classes, images without label map, a head for another number of classes. Files that are left out cause warnings.
 
     Args:
         cfg (Mapping): A config.
-        loaders (Iterable[str]): Which of its dataloaders to check, such as ``'train_dataloader'``.
+        loaders (Iterable[str]): The dataloaders to check, such as ``'train_dataloader'``.
 
     Raises:
-        FileNotFoundError: With the path that is missing, or the folder that is empty, and the layout that is expected.
-        ValueError: With the loader, the setting, file or folder that is wrong, what was found and what is needed.
+        FileNotFoundError: If a path is missing or a folder empty; it names the path and the expected layout.
+        ValueError: If data does not fit; it names the loader, the setting, file or folder, the value found and the one
+            needed.
     """
     loaders = tuple(loaders)
     found: list[tuple[Mapping, ClassList]] = []
@@ -87,7 +88,7 @@ def check_data_layout(cfg: Mapping, loaders: Iterable[str]) -> None:
 
 
 def _find_training_folders(cfg: Mapping) -> list[ClassList]:
-    """Those of the training loader, which is not checked by itself, if they are there."""
+    """The class folders of the training loader, if they exist, when that loader itself is not checked."""
     found = []
     for dataset in _datasets((cfg.get(TRAINING) or {}).get('dataset')):
         folder = find_image_folder(dataset) if has_class_folders(dataset) else None
@@ -97,7 +98,7 @@ def _find_training_folders(cfg: Mapping) -> list[ClassList]:
 
 
 def _check_image_folder(dataset: Mapping, loader: str) -> Path | None:
-    """The folder, if its sub-folders are the classes."""
+    """Checks an image folder, and returns it if its sub-folders are the classes."""
     folder = find_image_folder(dataset)
     if folder is None:
         return None
@@ -111,7 +112,7 @@ def _check_image_folder(dataset: Mapping, loader: str) -> Path | None:
 
 
 def _check_folders(dataset: Mapping, name: str, loader: str, cfg: Mapping) -> ClassList | None:
-    """A dataset of folders by their use, and mostly an annotation file; gives its classes, if they are known."""
+    """Checks a dataset of several folders, and returns its classes if they are known."""
     root = Path(dataset.get('data_root') or '')
     folders = {use: root / folder for use, folder in dataset['data_prefix'].items() if is_path(folder)}
     annotations = root / dataset['ann_file'] if dataset.get('ann_file') and is_path(dataset['ann_file']) else None
@@ -156,7 +157,7 @@ def _check_folders(dataset: Mapping, name: str, loader: str, cfg: Mapping) -> Cl
 
 
 def _find_package(dataset: Mapping, name: str) -> str | None:
-    """Whose dataset of several folders it is, of those packages whose models have heads we know."""
+    """The package of a dataset of several folders, if we know the heads of its models."""
     scope = find_scope_and_name(dataset)[0]
     if scope:
         return scope if scope in ('mmdet', 'mmseg') else None
@@ -166,7 +167,7 @@ def _find_package(dataset: Mapping, name: str) -> str | None:
 
 
 def _parse_coco(path: Path, loader: str) -> tuple[Any, str | None]:
-    """The content, and what it has not."""
+    """Returns the content, and the parts that it lacks."""
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
@@ -175,7 +176,7 @@ def _parse_coco(path: Path, loader: str) -> tuple[Any, str | None]:
 
 
 def _holds_files(folder: str | Path, suffix: str) -> bool:
-    """At any depth, as mmengine looks for them; ends at the first."""
+    """Whether a folder holds such files at any depth, as mmengine looks for them; stops at the first."""
     with os.scandir(folder) as entries:
         return any(
             entry.name.endswith(suffix) if entry.is_file() else entry.is_dir() and _holds_files(entry.path, suffix)
@@ -185,7 +186,7 @@ def _holds_files(folder: str | Path, suffix: str) -> bool:
 
 
 def _find_fault(path: Path) -> str | None:
-    """What the ends of an annotation file tell."""
+    """Finds faults of an annotation file from its beginning and end."""
     size = path.stat().st_size
     with path.open('rb') as file:
         head = file.read(1024).strip()
@@ -208,7 +209,7 @@ def _is_local(dataset: Mapping) -> bool:
 
 
 def _datasets(dataset: Mapping | None) -> Iterator[Mapping]:
-    """The dataset, or those that it wraps."""
+    """Yields the dataset, or those that it wraps."""
     if not dataset:
         return
     inner = dataset.get('dataset') or dataset.get('datasets')

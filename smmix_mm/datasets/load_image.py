@@ -1,4 +1,4 @@
-"""Reads images of every kind by one rule, whichever library decodes them."""
+"""Reads images of every kind by one rule, independent of the library that decodes them."""
 
 import io
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from PIL import Image
 from smmix_mm.registry import TRANSFORMS
 
 COLOR_TYPES = ('color', 'grayscale', 'unchanged', 'color_ignore_orientation', 'grayscale_ignore_orientation')
-# What the backends decode as Pillow does but for rounding, as long as it is plain; Pillow decodes the rest.
+# Formats that a backend decodes as Pillow does up to rounding, if the image is plain; Pillow decodes the rest.
 FORMATS = {'pillow': (), 'cv2': ('JPEG', 'PNG'), 'turbojpeg': ('JPEG',)}
-# Chunks of a PNG that make it an animation or may hold an orientation; Pillow has to decode all of it to look for one.
+# PNG chunks that mark an animation or may hold an orientation, for which Pillow would have to decode the whole file.
 PNG_EXTRAS = (
     b'acTL',
     b'eXIf',
     b'iTXtXML:com.adobe.xmp',
     *(kind + b'Raw profile type' for kind in (b'tEXt', b'zTXt', b'iTXt')),
 )
-# EXIF's tag, and what turns each of its values upright.
+# EXIF's tag, and the operation that turns each of its values upright.
 ORIENTATION = 0x0112
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -33,25 +33,25 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Quarter turns are undone by each other, all others by themselves.
+# The two quarter turns undo each other; all other operations undo themselves.
 UNDONE_BY = {6: 8, 8: 6}
-# Their integers have 16 bits, of which Pillow makes 32.
+# Formats whose 16-bit integers Pillow converts to 32 bits.
 FORMATS_OF_16_BITS = ('PNG', 'PPM')
 
 
 class UnreadableImageError(OSError):
-    """A file of the dataset is missing, truncated or not an image; our train loops put another sample in its place."""
+    """A file of the dataset is missing, truncated or not an image; our train loops replace it by another sample."""
 
 
 class UnknownRangeError(ValueError):
-    """An image is whole, but which of its values is white is not known."""
+    """An image is whole, but it is unknown which of its values is white."""
 
 
-# The other names are those by which mmdet's and mmseg's inferencers look for what loads images, and what they put in
-# its place. A step of a config which has _scope_='smmix_mm' keeps that when its type is replaced.
+# mmdet's and mmseg's inferencers look for the step that loads images by these names, and replace its type by one of
+# them. A step with _scope_='smmix_mm' keeps that scope when its type is replaced.
 @TRANSFORMS.register_module(name=['LoadImage', 'LoadImageFromFile', 'LoadImageFromNDArray', 'InferencerLoader'])
 class LoadImage(LoadImageFromFile):
-    """Loads an image with three channels of 8 bits, BGR, whatever its file holds, or names the file.
+    """Loads any image file as three channels of 8 bits, BGR. Errors name the file.
 
     It is mmcv's ``LoadImageFromFile`` with one rule for all backends:
 
@@ -60,21 +60,21 @@ class LoadImage(LoadImageFromFile):
     - Floats: refused.
     - Grey and black and white: the same in all channels.
     - Palettes: their colours. CMYK: converted by Pillow, without colour profiles.
-    - Alpha and transparency: dropped. The colours are those that are stored, not blended with any background.
+    - Alpha and transparency: dropped. Colours stay as they are stored, not blended with a background.
     - Orientation (EXIF): applied, unless ``color_type`` ends in ``'_ignore_orientation'``.
     - Animations and files of several pages: the first frame.
 
-    JPEG and PNG of 8-bit grey and of RGB are decoded by the backend, all else by Pillow. It is the default, as in the
-    recipes' own code: OpenCV takes a truncated JPEG without a word and fills the rest with grey. What Pillow does not
-    know is left to OpenCV, if that is the backend.
+    JPEG and PNG of 8-bit grey and of RGB are decoded by the backend, all others by Pillow. Pillow is the default
+    backend, as in the recipes' own code: OpenCV silently accepts a truncated JPEG and fills the rest with grey. Formats
+    that Pillow does not know are decoded by OpenCV, if that is the backend.
 
-    Arrays from the libraries' inferencers, ``img`` without ``img_path``, are treated alike; floats pass with
-    ``to_float32``, and are taken to be 0 to 255.
+    Arrays from the libraries' inferencers, ``img`` without ``img_path``, are treated alike; floats are accepted with
+    ``to_float32``, and assumed to be 0 to 255.
 
     Args:
         imdecode_backend (str): ``'pillow'``, ``'cv2'`` or ``'turbojpeg'``. Defaults to ``'pillow'``.
-        color_type (str): ``'color'``, ``'grayscale'``, which has no axis of channels, either with
-            ``'_ignore_orientation'``, or ``'unchanged'``, which is mmcv's: none of the rule holds. Defaults to
+        color_type (str): ``'color'``, ``'grayscale'``, which has no channel axis, either of them with
+            ``'_ignore_orientation'``, or ``'unchanged'``, which is mmcv's and ignores the rule above. Defaults to
             ``'color'``.
         **kwargs: As in ``LoadImageFromFile``.
 
@@ -96,11 +96,11 @@ class LoadImage(LoadImageFromFile):
 
     def transform(self, results: dict | str | np.ndarray) -> dict | None:
         if not isinstance(results, Mapping):
-            # As mmseg's inferencer hands it in.
+            # The input of mmseg's inferencer.
             results = {'img' if isinstance(results, np.ndarray) else 'img_path': results}
         path = results.get('img_path')
         if path is None and 'img' in results:
-            # An inferencer has loaded it already.
+            # Already loaded by an inferencer.
             image = results['img'] if self.color_type == 'unchanged' else self._convert_array(results['img'])
         else:
             try:
@@ -137,7 +137,7 @@ class LoadImage(LoadImageFromFile):
         if self.color_type.startswith('grayscale'):
             return array
         if array.ndim == 2 or array.shape[2] < 3:
-            # Grey, maybe with alpha.
+            # Grey, with or without alpha.
             return np.stack([array if array.ndim == 2 else array[..., 0]] * 3, axis=-1)
         return array[..., :3]
 
@@ -146,7 +146,7 @@ def decode_image(content: bytes, color_type: str = 'color', backend: str = 'pill
     """Decodes the content of an image file by the rule of :class:`LoadImage`.
 
     Args:
-        content (bytes): All of the file.
+        content (bytes): Content of the file.
         color_type (str): As in :class:`LoadImage`. Defaults to ``'color'``.
         backend (str): As in :class:`LoadImage`. Defaults to ``'pillow'``.
 
@@ -154,8 +154,8 @@ def decode_image(content: bytes, color_type: str = 'color', backend: str = 'pill
         np.ndarray: ``(H, W, 3)``, BGR, or ``(H, W)`` if ``color_type`` is grey; of uint8.
 
     Raises:
-        UnknownRangeError: A ``ValueError``, if which value is white is not known.
-        OSError: If it is not an image or truncated; damaged images may raise other exceptions of the backend.
+        UnknownRangeError: A ``ValueError``, if it is unknown which value is white.
+        OSError: If it is truncated or not an image; damaged images may raise other exceptions of the backend.
     """
     if color_type == 'unchanged':
         return _decode_by(backend, content, color_type)
@@ -168,7 +168,7 @@ def decode_image(content: bytes, color_type: str = 'color', backend: str = 'pill
         return _decode_unknown(content, color_type)
     if image.format in FORMATS[backend] and image.mode in ('L', 'RGB') and (ignored or _is_plain(image, content)):
         return _decode_by(backend, content, color_type)
-    # Pillow turns TIFF upright, and nothing else, when it loads the pixels.
+    # When it loads the pixels, Pillow turns TIFF upright, but no other format.
     stored = _find_orientation(image) if image.format == 'TIFF' else None
     image.load()
     turn = _find_orientation(image)
@@ -191,7 +191,7 @@ def _decode_by(backend: str, content: bytes, color_type: str) -> np.ndarray:
 
 
 def _decode_unknown(content: bytes, color_type: str) -> np.ndarray:
-    """Decodes by OpenCV what Pillow does not know, such as TIFF of three floats, which OpenCV would clip."""
+    """Decodes formats unknown to Pillow by OpenCV; refuses those it would clip, such as TIFF of three floats."""
     array = _decode_by('cv2', content, 'unchanged')
     if array.dtype not in (np.uint8, np.uint16):
         raise _refuse(str(array.dtype), array)
@@ -199,7 +199,7 @@ def _decode_unknown(content: bytes, color_type: str) -> np.ndarray:
 
 
 def _is_plain(image: Image.Image, content: bytes) -> bool:
-    """Whether it is upright as it is stored, and no animation."""
+    """Whether the image is stored upright and is not an animation."""
     if image.format != 'PNG':
         return _find_orientation(image) == 1
     start = 8
@@ -214,16 +214,16 @@ def _find_orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(ORIENTATION, 1)
     except Exception:
-        # Broken EXIF raises a dozen types of errors. The pixels are fine, and OpenCV takes no notice of it either.
+        # Broken EXIF raises a dozen types of errors. The pixels are fine, and OpenCV ignores it too.
         return 1
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Grey or RGB."""
+    """Converts an image to grey or RGB of 8 bits."""
     if image.mode == 'F':
         raise _refuse('floats of mode F', np.asarray(image))
     if image.mode.startswith('I'):
-        # Of any order of bytes.
+        # Of any byte order.
         values = np.asarray(image.convert('I'))
         if image.mode == 'I':
             low, high = (0, 0) if image.format in FORMATS_OF_16_BITS else (values.min(), values.max())
@@ -231,7 +231,7 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
                 raise _refuse('integers of mode I, 32 bits,', values)
         return Image.fromarray((values >> 8).astype(np.uint8))
     if image.mode in ('P', 'PA', 'LA'):
-        # Straight to RGB, Pillow warns of palettes with transparency.
+        # Converted directly to RGB, palettes with transparency make Pillow warn.
         image = image.convert('RGBA')
     return image if image.mode in ('L', 'RGB') else image.convert('RGB')
 

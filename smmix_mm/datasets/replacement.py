@@ -1,4 +1,4 @@
-"""Readable samples in the place of unreadable ones."""
+"""Replaces unreadable samples by readable ones."""
 
 from typing import Any
 
@@ -8,23 +8,23 @@ from torch.utils.data import Dataset
 
 from .load_image import UnreadableImageError
 
-# So many unreadable files in a row mean that the dataset is at fault, not a file.
+# More unreadable files in a row mean that the dataset is at fault, not single files.
 MAX_REPLACEMENTS = 10
 
 
 def read_or_replace(dataset: Dataset, index: int, stream: np.random.Generator) -> Any:
-    """Reads a sample, or if its image is unreadable, another one that is drawn.
+    """Reads a sample, or a randomly drawn one if its image is unreadable.
 
-    What replaces another is marked: its data sample gets the metainfo ``replaced``, the messages of the errors.
+    The data sample of a replacement gets the metainfo ``replaced``, the messages of the errors.
 
     Args:
-        dataset (Dataset): With samples by index.
-        index (int): Of the sample.
+        dataset (Dataset): The dataset, read by index.
+        index (int): Index of the sample.
         stream (np.random.Generator): Indices of replacements are drawn from it.
 
     Raises:
-        UnreadableImageError: If more than :data:`MAX_REPLACEMENTS` in a row are unreadable, or the sample has no data
-            sample to carry the mark.
+        UnreadableImageError: If more than :data:`MAX_REPLACEMENTS` in a row are unreadable, or the replacement has no
+            data sample to hold ``replaced``.
     """
     messages = []
     while True:

@@ -1,4 +1,4 @@
-"""Transforms that refuse, by name, the files that OpenMMLab's own take without a word or fail on obscurely."""
+"""Transforms that name faulty files, which OpenMMLab's own accept silently or fail on with obscure errors."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ from smmix_mm.registry import TRANSFORMS
 
 from .load_image import UnreadableImageError
 
-# mmseg's, in label maps and losses alike.
+# mmseg's value, in label maps and losses alike.
 IGNORE_INDEX = 255
 
 
 @TRANSFORMS.register_module()
 class LoadInstances(BaseTransform):
-    """mmdet's ``LoadAnnotations`` for boxes and masks, which names the image they do not fit or that lacks a mask.
+    """mmdet's ``LoadAnnotations`` for boxes and masks, with errors that name images which lack or do not fit them.
 
-    It may stand before or after resizing: the size in the annotation file, where there is one, is compared with the
-    original size of the image. Crowd regions need no mask, since nothing is trained on them.
+    It may come before or after resizing: the size in the annotation file, if there is one, is compared with the
+    original size of the image. Crowd regions need no mask, since they are not trained on.
 
     Args:
         with_bbox (bool): Whether to load boxes. Defaults to True.
@@ -27,12 +27,12 @@ class LoadInstances(BaseTransform):
         **kwargs: As in mmdet's ``LoadAnnotations``.
 
     Raises:
-        ValueError: From :meth:`transform`, if an object has no mask, or if the image has another size than its
-            annotation says.
+        ValueError: From :meth:`transform`, if an object has no mask, or if the size of the image is not that in its
+            annotation.
     """
 
     def __init__(self, with_bbox: bool = True, with_mask: bool = False, **kwargs: Any) -> None:
-        # Imported here, because classification has no need of mmdet.
+        # Imported here, because classification does not need mmdet.
         from mmdet.datasets.transforms import LoadAnnotations
 
         self.with_mask = with_mask
@@ -45,8 +45,8 @@ class LoadInstances(BaseTransform):
         return self.load(results)
 
     def _check_size(self, results: dict) -> None:
-        """Boxes and masks are in pixels of the annotated image, and would lie in the wrong place of another."""
-        # Resizing leaves ori_shape alone. Images to be predicted have no annotation.
+        """Compares sizes, since boxes and masks in pixels would be misplaced in an image of another size."""
+        # Resizing does not change ori_shape. Images for prediction have no annotation.
         sides = results.get('height'), results.get('width')
         found = results.get('ori_shape')
         if found is None or None in sides or sides == tuple(found[:2]):
@@ -65,7 +65,7 @@ class LoadInstances(BaseTransform):
         )
 
     def _complete_masks(self, results: dict) -> list[dict]:
-        """The instances; mmdet ignores an empty polygon, but needs one."""
+        """Gives crowds without mask an empty polygon, which mmdet needs and ignores."""
         instances = results.get('instances', [])
         bare = [instance for instance in instances if not instance.get('mask') and not instance['ignore_flag']]
         if bare:
@@ -83,13 +83,13 @@ class LoadInstances(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadLabelMap(BaseTransform):
-    """mmseg's ``LoadAnnotations``, which names label maps that cannot be read or do not fit.
+    """mmseg's ``LoadAnnotations``, with errors that name label maps which cannot be read or do not fit.
 
-    It may stand before or after resizing: the label map is compared with the original size of the image.
+    It may come before or after resizing: the label map is compared with the original size of the image.
 
     Args:
         num_classes (int): Number of classes.
-        reduce_zero_label (bool): Whether 0 is ignored and the other values move down by one. Has to be the dataset's.
+        reduce_zero_label (bool): Whether 0 is ignored and the other values move down by one, as set in the dataset.
         **kwargs: As in mmseg's ``LoadAnnotations``.
 
     Raises:
@@ -99,17 +99,17 @@ class LoadLabelMap(BaseTransform):
     """
 
     def __init__(self, num_classes: int, reduce_zero_label: bool, **kwargs: Any) -> None:
-        # Imported here, because classification has no need of mmseg.
+        # Imported here, because classification does not need mmseg.
         from mmseg.datasets.transforms import LoadAnnotations
 
         self.num_classes = num_classes
         self.reduce_zero_label = reduce_zero_label
-        # It takes reduce_zero_label from the results: an argument of that name is deprecated there.
+        # mmseg takes reduce_zero_label from the results; the argument of that name is deprecated.
         self.load = LoadAnnotations(**kwargs)
 
     def transform(self, results: dict) -> dict:
         if 'seg_map_path' not in results:
-            # A picture to be predicted, not one of a dataset.
+            # An image for prediction, not of a dataset.
             return results
         if results.setdefault('reduce_zero_label', self.reduce_zero_label) != self.reduce_zero_label:
             raise ValueError(
@@ -128,7 +128,7 @@ class LoadLabelMap(BaseTransform):
 
     def _check_size(self, results: dict) -> None:
         found = results['gt_seg_map'].shape
-        # Resizing leaves ori_shape alone, and in test pipelines label maps are loaded after it.
+        # Resizing does not change ori_shape, and test pipelines load label maps after it.
         needed = results.get('ori_shape', found[:2])
         if found != tuple(needed):
             raise ValueError(
@@ -154,10 +154,10 @@ class LoadLabelMap(BaseTransform):
 
 
 def _find_lost_value(path: str) -> int | None:
-    """The highest value of a label map, if it is beyond 8 bits: mmseg cuts it off to 8, and 257 would become 1."""
+    """The highest value of a label map, if it exceeds 8 bits, to which mmseg would cut it: 257 would become 1."""
     if '://' in path:
         return None
     with Image.open(path) as image:
-        # Reads the header alone; label maps of other modes are rare.
+        # For most label maps only the header is read; these modes are rare.
         highest = int(np.asarray(image).max()) if image.mode.startswith(('I', 'F')) else 0
     return highest if highest > IGNORE_INDEX else None

@@ -1,4 +1,4 @@
-"""Losses of a batch that was mixed, and of a segmentor's pixels."""
+"""Losses of a mixed batch, and of a segmentor's pixels."""
 
 from .class_weighted_cross_entropy import ClassWeightedCrossEntropy
 from .smmix_loss import SMMixLoss

@@ -1,4 +1,4 @@
-"""The loss of a segmentor whose classes are of very different size."""
+"""A loss for segmentors whose classes cover areas of very different size."""
 
 from collections.abc import Sequence
 
@@ -13,8 +13,8 @@ from smmix_mm.registry import MODELS
 class ClassWeightedCrossEntropy(nn.Module):
     """Cross entropy of pixels with a weight for each class, for the ``loss_decode`` of mmseg's decode heads.
 
-    It is the weighted mean over the pixels that are not to be ignored, as ``CrossEntropyLoss`` of onedl-mmsegmentation
-    has it. That of mmsegmentation 1.2.2 looks up the weight of the ignored class too, and fails on it.
+    It is the weighted mean over the pixels that are not ignored, as in ``CrossEntropyLoss`` of onedl-mmsegmentation.
+    That of mmsegmentation 1.2.2 also looks up a weight for the ignored class, and fails.
 
     Args:
         class_weight (Sequence[float]): One weight per class, at least 0.
@@ -32,12 +32,12 @@ class ClassWeightedCrossEntropy(nn.Module):
         self.register_buffer('class_weight', torch.tensor(class_weight, dtype=torch.float), persistent=False)
 
     def forward(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None, ignore_index: int = -100) -> Tensor:
-        """The mean loss; 0 where every pixel is ignored.
+        """Computes the mean loss; 0 if every pixel is ignored.
 
         Args:
             logits (Tensor): ``(B, C, H, W)``.
             labels (Tensor): ``(B, H, W)`` int64.
-            weight (Tensor, optional): ``(B, H, W)``, of the pixels. Defaults to None.
+            weight (Tensor, optional): Weights of the pixels ``(B, H, W)``. Defaults to None.
             ignore_index (int): Label of pixels that do not count. Defaults to -100.
         """
         losses = F.cross_entropy(logits, labels, self.class_weight, ignore_index=ignore_index, reduction='none')

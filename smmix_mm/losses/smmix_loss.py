@@ -18,8 +18,8 @@ class SMMixLoss(nn.Module):
         L_{fine} &= \tfrac{1}{2} (CE(F(\bar t_{region}), y_A) + CE(F(\bar t_{rest}), y_B)) \\
         L_{con} &= KL(p \,\|\, \mathrm{softmax}(Y_M))
 
-    :math:`\bar t` are means of the final normalised tokens, :math:`F` is the region classifier, :math:`p` what the
-    unmixed images predicted. CE is the stock head's own criterion, label smoothing and all.
+    :math:`\bar t` are means of the final normalised tokens, :math:`F` is the region classifier, :math:`p` the
+    prediction for the unmixed images. CE is the stock head's own criterion, including label smoothing.
 
     Args:
         cls_weight (float): Weight of :math:`L_{cls}`, at least 0. Defaults to 1.

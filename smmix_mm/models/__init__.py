@@ -1,4 +1,4 @@
-# From here on mmengine executes nothing that is pickled in a checkpoint.
+# This import keeps mmengine from executing anything that is pickled in a checkpoint.
 import smmix_mm.checkpoint  # noqa: F401
 
 from .backbones import PVT, CaiT

@@ -1,4 +1,4 @@
-"""Strict loading of our models: :mod:`smmix_mm.checkpoint` with the names that a classifier's parts have."""
+"""Strict loading of our models: :mod:`smmix_mm.checkpoint` with the names of a classifier's parts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,16 +21,16 @@ __all__ = [
     'with_strict_loading',
 ]
 
-# What of a classifier only training uses: SMMix's region classifier, and the parameters of methods that have some.
+# Parts of a classifier that only training uses: SMMix's region classifier and the parameters of mixing methods.
 TRAINING_ONLY = ('region_head', 'mixing')
-# With the official name of SMMix's region classifier.
+# `token_head` is the official name of SMMix's region classifier.
 NOT_EVALUATED = (*TRAINING_ONLY, 'token_head')
-# What classification checkpoints hold beside a backbone.
+# Parts of classification checkpoints other than the backbone.
 BESIDE_BACKBONE = ('head', *NOT_EVALUATED)
 
 
 def load_backbone(backbone: nn.Module, path: str | Path, prefix: str | None = None) -> None:
-    """Loads a backbone from a checkpoint of the backbone alone or of a classifier around it, all of it or none.
+    """Loads a backbone completely, or fails. The checkpoint may be of the backbone alone or of a classifier.
 
     Args: as :func:`smmix_mm.checkpoint.load_backbone`.
     """
@@ -38,7 +38,7 @@ def load_backbone(backbone: nn.Module, path: str | Path, prefix: str | None = No
 
 
 def load_classifier(classifier: nn.Module, path: str | Path, prefix: str | None = None) -> None:
-    """Loads a classifier from a checkpoint, all of it or none; what only training uses is left out.
+    """Loads a classifier from a checkpoint completely, or fails. Parts that only training uses are skipped.
 
     Args: as :func:`smmix_mm.checkpoint.load_classifier`.
     """
@@ -47,13 +47,13 @@ def load_classifier(classifier: nn.Module, path: str | Path, prefix: str | None 
 
 @contextmanager
 def strict_init_cfg(module: BaseModule) -> Iterator[None]:
-    """Has the ``init_weights`` of mmengine's load by :func:`load_backbone` what a backbone's ``init_cfg`` names."""
+    """Makes mmengine's ``init_weights`` load a backbone's ``init_cfg`` checkpoint by :func:`load_backbone`."""
     with strict_loading.strict_init_cfg(module, BESIDE_BACKBONE):
         yield
 
 
 def with_strict_loading(init_cfg: dict | list[dict] | None) -> list[dict]:
-    """Has :func:`load_backbone` do what mmengine's ``Pretrained`` would do.
+    """Replaces mmengine's ``Pretrained`` by :func:`load_backbone`.
 
     Args: as :func:`smmix_mm.checkpoint.strict_loading.with_strict_loading`.
     """

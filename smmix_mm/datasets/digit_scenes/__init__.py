@@ -1,4 +1,4 @@
-"""Datasets made from the handwritten digits that scikit-learn carries, on the machine that needs them.
+"""Datasets generated locally from the handwritten digits of scikit-learn.
 
 ``classification`` and ``dense`` are the datasets, ``scenes`` and ``dense_scenes`` draw their pictures, and
 ``generated_folder`` writes them to disk once.

@@ -1,4 +1,4 @@
-"""Digit scenes for classification: an image folder, made on the machine that needs it."""
+"""Digit scenes for classification: a locally generated image folder."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from .scenes import NUM_CLASSES, SPLITS, draw_scene, load_split
 
 DEFAULT_SIZES = {'train': 8000, 'val': 2000}
 
-# Written with every folder; another version is made anew.
+# Stored in every folder; a folder of another version is generated again.
 VERSION = 1
 
 
@@ -20,9 +20,8 @@ VERSION = 1
 class DigitScenes(CustomDataset):
     """Real handwritten digits over clutter, ten classes, 64 x 64 pixels.
 
-    The pictures lie as PNG files in ``data_root/<split>/<class>/``. They are made on first use, by the main process
-    alone (on several machines the folder has to be shared), beside the place that they take when all are there: nothing
-    half-written is left behind.
+    The pictures are PNG files in ``data_root/<split>/<class>/``. The main process generates them on first use; several
+    machines have to share the folder. They are written to a temporary folder, which is renamed when it is complete.
 
     Args:
         data_root (str): Folder of the dataset. Defaults to ``'data/digit_scenes'``.
@@ -33,7 +32,7 @@ class DigitScenes(CustomDataset):
 
     Raises:
         ValueError: If the split is unknown.
-        FileExistsError: If ``data_root`` holds something else.
+        FileExistsError: If ``data_root`` holds anything else.
     """
 
     METAINFO = {'classes': tuple(str(digit) for digit in range(NUM_CLASSES))}
@@ -53,15 +52,15 @@ class DigitScenes(CustomDataset):
 
 
 def make_digit_scenes(root: Path, sizes: dict[str, int], seed: int) -> None:
-    """Writes the dataset, unless it is there already.
+    """Writes the dataset, unless it exists already.
 
     Args:
-        root (Path): Folder of the dataset; replaced if it is a digit-scene folder of other settings.
+        root (Path): Folder of the dataset; replaced if it holds digit scenes of other settings.
         sizes (dict[str, int]): Number of pictures of ``'train'`` and ``'val'``.
         seed (int): Seed of the pictures.
 
     Raises:
-        FileExistsError: If the folder holds something else.
+        FileExistsError: If the folder holds anything else.
     """
     write_once(root, dict(version=VERSION, sizes=sizes, seed=seed), _write_split)
 

@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 DEFAULT_SIZES = {'train': 800, 'val': 200}
 DIGITS = tuple(str(digit) for digit in range(NUM_CLASSES))
-# Any colours that can be told apart; background dark.
+# Arbitrary distinct colours; background dark.
 PALETTE = [
     (0, 0, 0), (230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 130, 200), (245, 130, 48),
     (145, 30, 180), (70, 240, 240), (240, 50, 230), (210, 245, 60), (250, 190, 212),
 ]  # fmt: skip
 
-# In label maps.
+# Values in label maps.
 IGNORED, BACKGROUND, FIRST_DIGIT = 0, 1, 2
-# Written with every folder; another version is made anew.
+# Stored in every folder; a folder of another version is generated again.
 VERSION = 1
 
 
-# Functions, not subclasses: what reads the files is the library's own class, imported only by who has the library.
+# Functions, not subclasses: the library's own class reads the files, and is imported only when it is used.
 
 
 @DATASETS.register_module(name='DigitScenesDetection')
@@ -52,7 +52,7 @@ def digit_scenes_detection(
 ) -> 'CocoDataset':
     """Several digits over clutter with boxes and masks, ten classes, as mmdet's ``CocoDataset``.
 
-    Made on first use, like :class:`smmix_mm.datasets.DigitScenes`. A few pictures have no object, some a crowd.
+    Generated on first use, like :class:`smmix_mm.datasets.DigitScenes`. A few pictures have no object, some a crowd.
 
     Args:
         data_root (str): Folder of the dataset. Defaults to ``'data/digit_scenes_dense'``.
@@ -119,7 +119,7 @@ def _prepare(data_root: str, split: str, sizes: dict[str, int] | None, seed: int
 
 
 def make_dense_digit_scenes(root: Path, sizes: dict[str, int], seed: int) -> None:
-    """Writes the dataset, unless it is there already.
+    """Writes the dataset, unless it exists already.
 
     Args:
         root (Path): Folder of the dataset; replaced if it holds digit scenes of other settings.
@@ -145,7 +145,7 @@ def _write_split(root: Path, split: str, size: int, seed: int) -> None:
         height, width = scene.image.shape[:2]
         images.append(dict(id=index, file_name=f'{index:06d}.jpg', width=width, height=height))
         for annotation in to_annotations(scene):
-            # Annotations count from 1, as in COCO: pycocotools takes 0 for none.
+            # Ids start at 1, as in COCO: pycocotools treats 0 as no annotation.
             annotations.append(dict(id=len(annotations) + 1, image_id=index, **annotation))
     content = dict(
         images=images,
@@ -156,7 +156,7 @@ def _write_split(root: Path, split: str, size: int, seed: int) -> None:
 
 
 def to_label_map(scene: DenseScene) -> np.ndarray:
-    """Classes of pixels as ADE20K writes them, ``(H, W)`` uint8."""
+    """Returns the classes of pixels in ADE20K's format, ``(H, W)`` uint8."""
     label_map = np.full(scene.image.shape[:2], BACKGROUND, np.uint8)
     if scene.crowd is not None:
         label_map[scene.crowd] = IGNORED
@@ -166,7 +166,7 @@ def to_label_map(scene: DenseScene) -> np.ndarray:
 
 
 def to_annotations(scene: DenseScene) -> list[dict[str, Any]]:
-    """Instances as COCO writes them, the ids apart: digits by polygons, the crowd by run lengths."""
+    """Returns instances in COCO's format without ids: digits as polygons, the crowd as run lengths."""
     annotations = [
         dict(_measure(mask), category_id=label + 1, iscrowd=0, segmentation=mask_to_polygons(mask))
         for label, mask in zip(scene.labels, scene.masks, strict=True)
@@ -190,7 +190,7 @@ def _measure(mask: np.ndarray) -> dict[str, Any]:
 
 
 def _run_lengths(mask: np.ndarray) -> list[int]:
-    """Lengths of the runs of 0 and 1 in turn, down the columns, 0 first."""
+    """Lengths of alternating runs of 0 and 1 in column order, 0 first."""
     pixels = mask.ravel(order='F')
     changes = np.flatnonzero(np.diff(pixels)) + 1
     runs = np.diff([0, *changes, len(pixels)]).tolist()

@@ -10,16 +10,16 @@ from .scenes import DigitSet, SceneStyle, blend, draw_clutter, draw_colour, fini
 
 @dataclass(frozen=True)
 class DenseStyle(SceneStyle):
-    """How pictures are made, beyond what :class:`SceneStyle` says; sizes in pixels.
+    """Settings of pictures in addition to :class:`SceneStyle`; sizes in pixels.
 
     Attributes:
-        digits: Smallest and largest number of digits that are tried to place.
-        max_hidden: Largest share of a digit that later ones may hide.
-        empty_share: Share of pictures without any object.
-        crowd_share: Share of pictures with a crowd, many tiny digits of one class that nobody would label one by one.
-        crowd_shape: Height and width of the place that a crowd takes.
+        digits: Smallest and largest number of digits to place; fewer if some find no place.
+        max_hidden: Largest part of a digit that later ones may hide.
+        empty_share: Fraction of pictures without any object.
+        crowd_share: Fraction of pictures with a crowd: many tiny digits of one class, not labelled one by one.
+        crowd_shape: Height and width of a crowd.
         crowd_digits: Smallest and largest number of digits in a crowd.
-        crowd_digit_sizes: Smallest and largest side of theirs.
+        crowd_digit_sizes: Smallest and largest side of the digits in a crowd.
     """
 
     shape: tuple[int, int] = (128, 160)
@@ -36,14 +36,14 @@ class DenseStyle(SceneStyle):
 
 @dataclass(frozen=True)
 class DenseScene:
-    """A picture and what is on it.
+    """A picture and its objects.
 
     Attributes:
         image: ``(H, W, 3)`` uint8, BGR.
         labels: Class of each digit, 0 to 9.
-        masks: ``(H, W)`` bool each, what is visible of it; no two overlap.
-        crowd: ``(H, W)`` bool, the crowd as far as it is visible, or None.
-        crowd_label: Class of the crowd's digits; without meaning where there is no crowd.
+        masks: Visible part of each digit, ``(H, W)`` bool; no two overlap.
+        crowd: Visible part of the crowd, ``(H, W)`` bool, or None.
+        crowd_label: Class of the crowd's digits; unused without a crowd.
     """
 
     image: np.ndarray
@@ -53,16 +53,16 @@ class DenseScene:
     crowd_label: int
 
 
-# A digit that does not find a place in so many tries is left out.
+# A digit that finds no place in this many tries is left out.
 PLACE_TRIES = 10
 
 
 def draw_dense_scene(digits: DigitSet, seed: list[int], style: DenseStyle = DenseStyle()) -> DenseScene:
-    """One picture of several digits over clutter; later digits may hide a part of earlier ones.
+    """Draws several digits over clutter; later digits may hide a part of earlier ones.
 
     Args:
         digits (DigitSet): Where the digits come from.
-        seed (list[int]): The picture's own; the same seed gives the same picture.
+        seed (list[int]): Seed of the picture; the same seed gives the same picture.
         style (DenseStyle): Defaults to 128 x 160 pixels with two to five digits of 26 to 44.
     """
     rng = np.random.default_rng(seed)
@@ -89,7 +89,7 @@ def draw_dense_scene(digits: DigitSet, seed: list[int], style: DenseStyle = Dens
 def _find_place(
     glyph: np.ndarray, inks: list[np.ndarray], rng: np.random.Generator, style: DenseStyle
 ) -> np.ndarray | None:
-    """Ink of one more digit that leaves enough of each other one to be seen."""
+    """Finds a place for one more digit that leaves enough of the others visible, and returns its ink."""
     for _ in range(PLACE_TRIES):
         ink = place(glyph, style.digit_sizes, rng, style)
         masks = [other > 0.5 for other in (*inks, ink)]
@@ -100,7 +100,7 @@ def _find_place(
 
 
 def _visible(masks: list[np.ndarray]) -> list[np.ndarray]:
-    """What later masks leave of earlier ones."""
+    """Returns the part of each mask that later ones do not hide."""
     visible = []
     hidden = np.zeros_like(masks[0]) if masks else None
     for mask in reversed(masks):
@@ -112,7 +112,7 @@ def _visible(masks: list[np.ndarray]) -> list[np.ndarray]:
 def _draw_crowd(
     canvas: np.ndarray, digits: DigitSet, rng: np.random.Generator, style: DenseStyle
 ) -> tuple[np.ndarray, int]:
-    """Paints a crowd onto the canvas and returns the blob that it fills, and its class."""
+    """Paints a crowd onto the canvas, and returns its mask and its class."""
     height, width = style.crowd_shape
     top = rng.integers(style.shape[0] - height + 1)
     left = rng.integers(style.shape[1] - width + 1)

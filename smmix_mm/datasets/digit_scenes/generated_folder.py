@@ -1,4 +1,4 @@
-"""Folders of generated datasets: written once, whole or not at all."""
+"""Writes folders of generated datasets once, and atomically."""
 
 import json
 from collections.abc import Callable
@@ -18,30 +18,30 @@ MANIFEST = 'manifest.json'
 
 
 def on_main_process(write: Callable[..., None], *args: Any) -> None:
-    """Calls ``write(*args)`` in one process; the others wait. On several machines they have to share the folder."""
+    """Calls ``write(*args)`` in one process; the others wait. Several machines have to share the folder."""
     if is_main_process():
         write(*args)
     barrier()
 
 
 def write_once(root: Path, settings: dict[str, Any], write_split: Callable[[Path, str, int, int], None]) -> None:
-    """Makes a dataset, unless it is there already with these settings.
+    """Generates a dataset, unless it exists already with these settings.
 
-    It is made beside its place, which it takes when all is there: nothing half-written is left behind.
+    It is written to a temporary folder, which is renamed when it is complete.
 
     Args:
         root (Path): Folder of the dataset; replaced if it was made by this function with other settings.
-        settings (dict[str, Any]): What decides the content, with ``sizes`` by split and ``seed`` in it; kept beside it
-            in ``manifest.json``.
-        write_split (Callable): Takes a folder, a split, its size and the seed, and writes it there.
+        settings (dict[str, Any]): Settings that determine the content, including ``sizes`` by split and ``seed``;
+            stored in ``manifest.json``.
+        write_split (Callable): Takes a folder, a split, its size and the seed, and writes the split there.
 
     Raises:
-        FileExistsError: If the folder holds something else.
+        FileExistsError: If the folder holds anything else.
     """
     if _is_made(root, settings):
         return
     root.parent.mkdir(parents=True, exist_ok=True)
-    # Runs side by side ask for the same data: the second one waits for the first.
+    # Parallel runs may need the same data: the second one waits for the first.
     with (root.parent / f'.{root.name}.lock').open('w') as lock:
         lock_file(lock)
         if not _is_made(root, settings):
@@ -66,7 +66,7 @@ def _make(root: Path, settings: dict[str, Any], write_split: Callable[[Path, str
             write_split(folder, split, settings['sizes'][split], settings['seed'])
         (folder / MANIFEST).write_text(json.dumps(settings))
 
-    # It can be made again at any time: no need to wait for the disk, once for each picture.
+    # It can be generated again at any time: no need to sync each picture to disk.
     write_whole(root, write, sync=False)
 
 

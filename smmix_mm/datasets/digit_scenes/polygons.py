@@ -7,8 +7,8 @@ import numpy as np
 def mask_to_polygons(mask: np.ndarray) -> list[list[float]]:
     """Outlines of a mask, along the edges of its pixels.
 
-    COCO's polygons cannot have holes: where there is one the mask is cut in two through it, so that the polygons
-    together cover exactly the mask.
+    COCO's polygons cannot have holes. A mask with a hole is cut in two through it, so that the polygons together cover
+    exactly the mask.
 
     Args:
         mask (np.ndarray): ``(H, W)`` bool.
@@ -23,18 +23,18 @@ def mask_to_polygons(mask: np.ndarray) -> list[list[float]]:
         left[:, column:] = False
         right[:, :column] = False
         return mask_to_polygons(left) + mask_to_polygons(right)
-    # OpenCV's outlines run through the centres of pixels. With four pixels in the place of one, the centres on either
-    # side of an edge round to that edge.
+    # OpenCV's outlines run through the centres of pixels. With each pixel enlarged to four, the centres on either side
+    # of an edge round to that edge.
     enlarged = np.kron(mask.astype(np.uint8), np.ones((2, 2), np.uint8))
     outlines, _ = cv2.findContours(enlarged, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return [((outline[:, 0] + 1) // 2).astype(float).ravel().tolist() for outline in outlines]
 
 
 def _column_through_a_hole(mask: np.ndarray) -> int | None:
-    """A column inside a hole, if there is one; cut before it, the hole is open on one side at least."""
-    # Diagonal neighbours of the mask hold together, as they do for cv2.findContours, so those of the outside do not.
+    """Finds a column inside a hole, if there is one; a cut before it opens the hole on at least one side."""
+    # Diagonal neighbours are connected in the mask, as in cv2.findContours, and therefore not in the outside.
     outside = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
     count, _, boxes, _ = cv2.connectedComponentsWithStats(outside, connectivity=4)
-    # Component 0 is the mask, the one at the corner the true outside; every other one is a hole.
+    # Component 0 is the mask, the one at the corner is the true outside, and all others are holes.
     holes = [boxes[i] for i in range(1, count) if boxes[i][0] > 0]
     return int(holes[0][0] - 1 + (holes[0][2] + 1) // 2) if holes else None

@@ -1,6 +1,6 @@
 """Draws pictures of real handwritten digits over clutter.
 
-The digits are the 1 797 of 8 x 8 pixels that scikit-learn carries (UCI, Optical Recognition of Handwritten Digits).
+The digits are the 1 797 of 8 x 8 pixels in scikit-learn (UCI, Optical Recognition of Handwritten Digits).
 Everything else about a picture is drawn from its own seed, so that the same seed gives the same bytes.
 """
 
@@ -29,15 +29,15 @@ class DigitSet:
 
 @dataclass(frozen=True)
 class SceneStyle:
-    """How pictures are made; sizes in pixels.
+    """Settings of pictures; sizes in pixels.
 
     Attributes:
         shape: Height and width of the picture.
         digit_sizes: Smallest and largest side of the digit.
-        max_angle: Largest turn of a digit in degrees, either way.
+        max_angle: Largest rotation of a digit in degrees, in either direction.
         fragments: Smallest and largest number of fragments of other digits.
         fragment_sizes: Smallest and largest side of the digits that fragments are cut from.
-        fragment_light: How bright fragments are beside the digit.
+        fragment_light: Brightness of fragments relative to the digit.
         noise: Standard deviation of the noise, of 255.
     """
 
@@ -52,12 +52,12 @@ class SceneStyle:
 
 @lru_cache
 def load_split(split: str) -> DigitSet:
-    """The original digits of a split; none is in both.
+    """Loads the original digits of a split; none is in both.
 
     Args:
         split (str): ``'train'`` (four fifths) or ``'val'``, stratified by class.
     """
-    # Imported here, because whoever reads ImageNet has no need of scikit-learn.
+    # Imported here, because other datasets do not need scikit-learn.
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -69,11 +69,11 @@ def load_split(split: str) -> DigitSet:
 
 
 def draw_scene(digits: DigitSet, seed: list[int], style: SceneStyle = SceneStyle()) -> tuple[np.ndarray, int]:
-    """One picture of one digit, at a random place, angle and colour, over noise and fragments of other digits.
+    """Draws one digit at a random place, angle and colour, over noise and fragments of other digits.
 
     Args:
         digits (DigitSet): Where the digit and the fragments come from.
-        seed (list[int]): The picture's own.
+        seed (list[int]): Seed of the picture.
         style (SceneStyle): Defaults to 64 x 64 pictures with digits of 24 to 40 pixels.
 
     Returns:
@@ -87,7 +87,7 @@ def draw_scene(digits: DigitSet, seed: list[int], style: SceneStyle = SceneStyle
 
 
 def draw_clutter(digits: DigitSet, rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
-    """A smooth dark colour field with fragments of digits, ``(*shape, 3)`` float32 from 0 to 255."""
+    """Draws a smooth dark colour field with fragments of digits, ``(*shape, 3)`` float32 from 0 to 255."""
     corners = rng.uniform(0, 70, 3) + rng.uniform(-20, 20, (3, 3, 3))
     canvas = cv2.resize(corners.astype(np.float32), style.shape[::-1], interpolation=cv2.INTER_CUBIC)
     for _ in range(rng.integers(style.fragments[0], style.fragments[1] + 1)):
@@ -97,14 +97,14 @@ def draw_clutter(digits: DigitSet, rng: np.random.Generator, style: SceneStyle) 
 
 
 def draw_colour(rng: np.random.Generator) -> np.ndarray:
-    """A bright colour of any hue."""
+    """Draws a bright colour of any hue."""
     colour = rng.uniform(140, 255, 3)
     colour[rng.integers(3)] = 255
     return colour.astype(np.float32)
 
 
 def _cut_fragment(glyph: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A third to a half of a glyph, too little to read."""
+    """Cuts a third to a half out of a glyph, too little to read."""
     kept = np.zeros_like(glyph)
     rows = slice(0, 8)
     start = rng.integers(0, 6)
@@ -115,7 +115,7 @@ def _cut_fragment(glyph: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def place(glyph: np.ndarray, sizes: tuple[int, int], rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
-    """Ink of a glyph, turned, scaled and moved inside a picture: ``shape``, float32 from 0 to 1."""
+    """Rotates, scales and moves a glyph inside a picture, and returns its ink: ``shape``, float32 from 0 to 1."""
     side = rng.uniform(*sizes)
     angle = rng.uniform(-style.max_angle, style.max_angle)
     centre = rng.uniform(side / 2, np.array(style.shape[::-1]) - side / 2)
@@ -128,7 +128,7 @@ def place(glyph: np.ndarray, sizes: tuple[int, int], rng: np.random.Generator, s
 
 
 def blend(canvas: np.ndarray, ink: np.ndarray, colour: np.ndarray) -> None:
-    """Paints a colour onto a canvas, in place, as far as there is ink."""
+    """Paints a colour onto a canvas in place, weighted by the ink."""
     canvas += ink[..., None] * (colour - canvas)
 
 

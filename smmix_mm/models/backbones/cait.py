@@ -47,7 +47,7 @@ class TalkingHeadsAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch = len(x)
-        # One copy brings all heads of the batch into a row, so that no product has to copy its factors again.
+        # One copy merges batch and heads, so that no product has to copy its factors again.
         qkv = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).flatten(1, 2)
         query, key, value = qkv.unbind(0)
         scores = torch.bmm(query * self.scale, key.transpose(1, 2)).unflatten(0, (batch, self.num_heads))
@@ -84,13 +84,13 @@ class ClassAttention(nn.Module):
 
 
 class LayerScaleBlock(nn.Module):
-    """Norms, perceptron and layer scale, which both kinds of block have.
+    """Norms, perceptron and layer scale of both kinds of block.
 
     Args:
-        attention (nn.Module): Of either kind.
+        attention (nn.Module): Self-attention or class attention.
         mlp (MLP): The perceptron.
         dims (int): Channels.
-        init_value (float): What the layer scale starts from.
+        init_value (float): Initial value of the layer scale.
     """
 
     def __init__(self, attention: nn.Module, mlp: MLP, dims: int, init_value: float) -> None:
@@ -105,7 +105,7 @@ class LayerScaleBlock(nn.Module):
         self.reset_layer_scale()
 
     def reset_layer_scale(self) -> None:
-        """Sets the layer scale to what it starts from."""
+        """Sets the layer scale to its initial value."""
         for gamma in (self.gamma_1, self.gamma_2):
             nn.init.constant_(gamma, self.init_value)
 
@@ -125,7 +125,7 @@ class CaiTBlock(LayerScaleBlock):
     ) -> None:
         attention = TalkingHeadsAttention(dims, num_heads, qkv_bias, drop_rate)
         super().__init__(attention, MLP(dims, int(dims * mlp_ratio), drop_rate), dims, init_value)
-        # A plain number: torch.compile stumbles over mmcv's DropPath when it holds a NumPy or tensor scalar.
+        # A plain number: torch.compile fails on mmcv's DropPath if it holds a NumPy or tensor scalar.
         self.drop_path = DropPath(float(drop_path_rate))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -154,7 +154,7 @@ class CaiTPatchEmbed(nn.Module):
         self.proj = nn.Conv2d(in_channels, dims, patch_size, stride=patch_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        # Contiguous, because no norm follows: all blocks would add to tokens that lie across each other.
+        # Contiguous, because no norm follows: all blocks would add to tokens with transposed strides.
         return self.proj(images).flatten(2).transpose(1, 2).contiguous()
 
 
@@ -162,18 +162,18 @@ class CaiTPatchEmbed(nn.Module):
 class CaiT(BaseModule):
     """Class-Attention in Image Transformers.
 
-    Blocks of self-attention among the image tokens, whose heads are mixed before and after the softmax, then blocks in
-    which a class token gathers from them; layer scale everywhere. Images of other sizes have the position embeddings
-    interpolated bicubically, and a checkpoint of another input size loads, its position embeddings resized.
+    Self-attention blocks for the image tokens, whose heads are mixed before and after the softmax, are followed by
+    class-attention blocks, in which a class token attends to them. All have layer scale. Position embeddings are
+    interpolated bicubically for images of other sizes, and resized if a checkpoint is of another input size.
 
-    The image attention that adapters read is what the softmax of the last self-attention block puts out, before the
-    heads are mixed again (``proj_w``); the class attention is that of the last class-attention block.
+    The image attention that adapters read is the output of the softmax in the last self-attention block, before the
+    heads are mixed again (``proj_w``). The class attention is that of the last class-attention block.
 
     Args:
         arch (str | dict): ``'xxs24'``, ``'xxs36'``, or a dict of ``embed_dims, depth, num_heads`` and optionally
             ``mlp_ratio`` (default 4) and ``class_depth``, the number of class-attention blocks (default 2). Defaults
             to ``'xxs24'``.
-        img_size (int | tuple[int, int]): Height and width the position embeddings are made for, multiples of
+        img_size (int | tuple[int, int]): Height and width of the position embeddings in pixels, multiples of
             ``patch_size``. Defaults to 224.
         patch_size (int): Side of a patch in pixels. Defaults to 16.
         in_channels (int): Channels of the images. Defaults to 3.
@@ -182,13 +182,13 @@ class CaiT(BaseModule):
             to 0.
         drop_path_rate (float): Stochastic depth of every self-attention block, in [0, 1); class-attention blocks have
             none. Defaults to 0.
-        layer_scale_init_value (float): What the layer scale starts from, above 0; published: 1e-5 for both archs.
+        layer_scale_init_value (float): Initial value of the layer scale, above 0; published: 1e-5 for both archs.
             Defaults to 1e-5.
         with_cp (bool): Gradient checkpointing: recompute each block in the backward pass to save memory. Defaults to
             False.
         init_cfg (dict | list[dict], optional): Without it, the published initialisation. ``type='Pretrained'`` takes
-            ``checkpoint`` and optionally ``prefix``, and loads checkpoints of the backbone and of classifiers around
-            it, ours and the official ones, or fails: see :func:`smmix_mm.models.load_backbone`. Defaults to None.
+            ``checkpoint`` and optionally ``prefix``, and strictly loads checkpoints of the backbone or of classifiers,
+            ours and the official ones: see :func:`smmix_mm.models.load_backbone`. Defaults to None.
 
     Raises:
         ValueError: If a setting is outside its range.
@@ -240,11 +240,11 @@ class CaiT(BaseModule):
 
     @property
     def pos_grids(self) -> list[tuple[int, int]]:
-        """The grids of its position embeddings, of which there is one."""
+        """The grid of its only position embedding, in a list."""
         return [self.pos_grid]
 
     def init_weights(self) -> None:
-        """Published initialisation first, then whatever ``init_cfg`` says, pretrained weights last and whole."""
+        """Applies the published initialisation, then ``init_cfg``, with pretrained weights last and loaded strictly."""
         if not self.is_init:
             init_transformer(self)
             for block in (*self.blocks, *self.blocks_token_only):
@@ -300,7 +300,7 @@ class CaiT(BaseModule):
 
 
 def _mix_heads(linear: nn.Linear, scores: Tensor) -> Tensor:
-    """A linear layer along the heads of ``(B, heads, N, N)``, which stay where they are in memory."""
+    """Applies a linear layer along the heads of ``(B, heads, N, N)`` without moving them in memory."""
     weight = linear.weight.expand(len(scores), -1, -1)
     return torch.baddbmm(linear.bias.unsqueeze(1), weight, scores.flatten(2)).view_as(scores)
 

@@ -1,4 +1,4 @@
-"""How CaiT is read."""
+"""The adapter of CaiT."""
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,10 @@ from .cait import CaiT
 class CaiTAdapter(Adapter):
     """Reads :class:`smmix_mm.CaiT`.
 
-    The image attention score is that of the last self-attention block, whose softmax the backbone computes anyway,
-    before its heads are mixed again; there is no class token in it. The class token's attention is that of the last
-    class-attention block. The final norm, which the backbone applies to the class token alone, is applied to the image
-    tokens here. Layers are counted in self-attention blocks.
+    The image attention score is that of the last self-attention block, taken from the softmax that the backbone
+    computes anyway, before its heads are mixed again; it has no class token. The class token's attention is that of the
+    last class-attention block. The final norm, which the backbone applies to the class token alone, is applied to the
+    image tokens here. Layers are self-attention blocks.
 
     Args:
         backbone (CaiT): With any settings.

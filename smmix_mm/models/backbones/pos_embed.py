@@ -6,21 +6,21 @@ from mmengine.logging import print_log
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
-# In the metadata of a module's state_dict, which checkpoints keep beside its version.
+# Key in the metadata of a module's state_dict, which checkpoints keep together with its version.
 GRIDS = 'pos_grids'
 
 
 def note_grids(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, local_metadata: dict) -> None:  # noqa: ARG001
-    """A hook of ``state_dict()`` that notes the grids of a backbone's position embeddings, ``module.pos_grids``."""
+    """Hook of ``state_dict()`` that notes the grids of a backbone's position embeddings, ``module.pos_grids``."""
     local_metadata[GRIDS] = [tuple(grid) for grid in module.pos_grids]
 
 
 def noted_grid(local_metadata: dict[str, Any], index: int) -> tuple[int, int] | None:
-    """The grid that :func:`note_grids` noted for a position embedding; None in checkpoints of others.
+    """The grid that :func:`note_grids` noted for a position embedding; None in other checkpoints.
 
     Args:
-        local_metadata (dict): As load hooks get it.
-        index (int): Which of the backbone's position embeddings.
+        local_metadata (dict): As load hooks receive it.
+        index (int): Index of the position embedding in the backbone.
     """
     grids = local_metadata.get(GRIDS)
     return None if grids is None else tuple(grids[index])
@@ -34,7 +34,7 @@ def fit_pos_embed(
     num_extra_tokens: int = 0,
     noted: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Resizes a position embedding to a grid, and logs that it did.
+    """Resizes a position embedding to a grid, and logs it.
 
     Args:
         found (Tensor): ``(1, E + N, C)``, the ``E`` extra tokens first.
@@ -42,8 +42,8 @@ def fit_pos_embed(
         name (str): Named in the log.
         mode (str): Of the interpolation, such as ``'bicubic'``.
         num_extra_tokens (int): ``E``. Defaults to 0.
-        noted (tuple[int, int], optional): The grid of ``found``, if its file tells. Defaults to None: it is square, as
-            those of all published checkpoints are, or it cannot be known.
+        noted (tuple[int, int], optional): The grid of ``found``, if its file holds it. Defaults to None: a square grid
+            is assumed, as all published checkpoints have.
 
     Returns:
         Tensor: ``(1, E + h * w, C)``, or ``found`` if it has that grid.
@@ -55,7 +55,7 @@ def fit_pos_embed(
     rows, cols = grid
     if noted is None:
         side = int(max(num_tokens, 0) ** 0.5)
-        # As many tokens in a grid that is not square may lie in any other grid.
+        # The same number of tokens can come from different grids if one of them is not square.
         if not is_square(num_tokens) or (num_tokens == rows * cols and rows != cols):
             raise ValueError(
                 f'{name} has {num_tokens} tokens in a grid that its file does not tell, and this model, by its '
@@ -65,7 +65,7 @@ def fit_pos_embed(
             )
         noted = side, side
     if noted == grid or noted[0] * noted[1] != num_tokens:
-        # With the wrong number of tokens torch refuses it.
+        # torch refuses the wrong number of tokens.
         return found
     print_log(f'{name}: resized from a grid of {noted[0]} x {noted[1]} to {rows} x {cols}', logger='current')
     return resize_pos_embed(found, noted, grid, mode, num_extra_tokens)

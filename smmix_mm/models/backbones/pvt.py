@@ -23,14 +23,14 @@ from smmix_mm.registry import MODELS
 from .mlp import MLP
 from .pos_embed import fit_pos_embed, is_square, note_grids, noted_grid
 
-# The official code leaves torch's default to the norms of the patch embeddings and after the spatial reduction.
+# Norms of the patch embeddings and after the spatial reduction have torch's default instead, as in the official code.
 EPS = 1e-6
 PATCH_EPS = 1e-5
 
 NUM_STAGES = 4
 
-# Grids whose resized position embeddings are kept in evaluation: those of a few image sizes, such as the buckets of a
-# detector's test images.
+# Number of grids whose resized position embeddings are kept in evaluation: enough for a few image sizes, such as the
+# buckets of a detector's test images.
 MAX_RESIZED = 4
 
 
@@ -73,7 +73,7 @@ class PVTAttention(nn.Module):
 
 
 class PVTBlock(nn.Module):
-    """Attention and perceptron, each behind a norm, each dropped per sample with ``drop_path_rate``."""
+    """Attention and perceptron, each after a norm and each dropped per sample with ``drop_path_rate``."""
 
     def __init__(
         self,
@@ -115,21 +115,21 @@ class PVTPatchEmbed(nn.Module):
 class PVT(BaseModule):
     """Pyramid Vision Transformer.
 
-    Takes images of any size that gives every stage at least one token and every spatial reduction a whole square:
-    position embeddings are interpolated bilinearly, pixels beyond the last whole patch are left out, both as in the
-    official code. A checkpoint of another input size loads, its position embeddings resized. In evaluation without
+    Takes images of any size that gives every stage at least one token and every spatial reduction a whole square.
+    Position embeddings are interpolated bilinearly, and pixels beyond the last whole patch are left out, both as in the
+    official code. Checkpoints of another input size load with resized position embeddings. In evaluation without
     gradients the interpolated ones of the last few sizes are kept until the next ``train()``, ``eval()`` or
     ``load_state_dict()``.
 
     Args:
         arch (str | dict): ``'tiny'``, ``'small'``, ``'medium'``, ``'large'``, or a dict of lists of four,
             ``embed_dims, num_heads, mlp_ratios, depths, sr_ratios`` and optionally ``strides`` of the patch embeddings
-            (default ``[4, 2, 2, 2]``; smaller ones keep a useful last grid on small images). Defaults to ``'tiny'``.
-        img_size (int | tuple[int, int]): Height and width the position embeddings are made for. Defaults to 224.
+            (default ``[4, 2, 2, 2]``; smaller ones give small images a larger last grid). Defaults to ``'tiny'``.
+        img_size (int | tuple[int, int]): Height and width of the position embeddings in pixels. Defaults to 224.
         in_channels (int): Channels of the images. Defaults to 3.
         out_type (str): ``'cls_token'`` returns a tuple of one tensor ``(B, C)``, the class token after the final
             norm; ``'featmap'`` returns the maps ``(B, C_i, h_i, w_i)`` of the stages in ``out_indices``, without class
-            token and final norm, which are then not built, and dropped from a checkpoint. Defaults to ``'cls_token'``.
+            token and final norm, which are then not built and not loaded. Defaults to ``'cls_token'``.
         out_indices (Sequence[int], optional): Stages whose maps ``'featmap'`` returns. Defaults to all four.
         qkv_bias (bool): Bias of the query, key and value projections. Defaults to True.
         drop_rate (float): Dropout after position embeddings and inside the blocks, in [0, 1). Defaults to 0.
@@ -140,8 +140,8 @@ class PVT(BaseModule):
         with_cp (bool): Gradient checkpointing: recompute each block in the backward pass to save memory. Defaults to
             False.
         init_cfg (dict | list[dict], optional): Without it, the published initialisation. ``type='Pretrained'`` takes
-            ``checkpoint`` and optionally ``prefix``, and loads checkpoints of the backbone and of classifiers around
-            it, ours and the official ones, or fails: see :func:`smmix_mm.models.load_backbone`. Defaults to None.
+            ``checkpoint`` and optionally ``prefix``, and strictly loads checkpoints of the backbone or of classifiers,
+            ours and the official ones: see :func:`smmix_mm.models.load_backbone`. Defaults to None.
 
     Raises:
         ValueError: If a setting is outside its range.
@@ -205,10 +205,10 @@ class PVT(BaseModule):
         self.pos_drop = nn.Dropout(drop_rate)
         img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         self.pos_grids = self.grids(img_size)
-        # By stage and grid, in evaluation; None in training.
+        # Resized position embeddings by stage and grid in evaluation; None in training.
         self._resized: list[dict] | None = None
 
-        # Plain numbers: torch.compile stumbles over mmcv's DropPath when it holds a NumPy or tensor scalar.
+        # Plain numbers: torch.compile fails on mmcv's DropPath if it holds a NumPy or tensor scalar.
         drop_paths = iter(torch.linspace(0, drop_path_rate, sum(settings['depths'])).tolist())
         for stage, dims in enumerate(self.embed_dims):
             previous_dims = self.embed_dims[stage - 1] if stage else in_channels
@@ -237,7 +237,7 @@ class PVT(BaseModule):
         self._freeze_stages()
 
     def init_weights(self) -> None:
-        """Published initialisation first, then whatever ``init_cfg`` says, pretrained weights last and whole."""
+        """Applies the published initialisation, then ``init_cfg``, with pretrained weights last and loaded strictly."""
         if not self.is_init:
             init_transformer(self)
         with strict_init_cfg(self):
@@ -247,7 +247,7 @@ class PVT(BaseModule):
         """Token grids ``(h, w)`` of the four stages for images of a size.
 
         Raises:
-            ValueError: If a stage would have no token, or fewer a side than its spatial reduction merges.
+            ValueError: If a stage would have no token, or fewer per side than its spatial reduction merges.
         """
         grids = []
         rows, cols = img_size
@@ -290,7 +290,7 @@ class PVT(BaseModule):
             for block in getattr(self, f'block{stage + 1}'):
                 x = self._run_block(block, x, grid)
             if not self._has_cls_token(stage):
-                # As seen by convolutions: the next patch embedding and the necks of dense tasks.
+                # A feature map, for the next patch embedding and the necks of dense tasks.
                 x = x.transpose(1, 2).unflatten(2, grid).contiguous()
                 maps.append(x)
         if self.out_type == 'cls_token':
@@ -299,14 +299,14 @@ class PVT(BaseModule):
 
     def train(self, mode: bool = True) -> 'PVT':
         super().train(mode)
-        # Emptied by eval() too: averaged weights are swapped in before it in a way that no version counter shows.
+        # eval() empties it too: averaged weights are swapped in before, which does not change version counters.
         self._resized = None if mode else _nothing_resized()
         for module in self._frozen_modules():
             module.eval()
         return self
 
     def __getstate__(self) -> dict:
-        """For copies and pickles: without what can be computed again."""
+        """Leaves values that can be recomputed out of copies and pickles."""
         return {**self.__dict__, '_resized': None if self._resized is None else _nothing_resized()}
 
     def _run_block(self, block: PVTBlock, x: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -318,7 +318,7 @@ class PVT(BaseModule):
         return self.out_type == 'cls_token' and stage == NUM_STAGES - 1
 
     def _pos_embed(self, stage: int, grid: tuple[int, int]) -> Tensor:
-        """As built, or interpolated: once per grid in evaluation, in every step of training, which changes it."""
+        """The position embedding, interpolated if needed: once per grid in evaluation, in every step in training."""
         embed = getattr(self, f'pos_embed{stage + 1}')
         if grid == self.pos_grids[stage] or not self._keeps_resized(embed):
             return self._resize(stage, grid)
@@ -334,7 +334,7 @@ class PVT(BaseModule):
     def _keeps_resized(self, embed: Tensor) -> bool:
         if is_compiling() or torch.jit.is_tracing() or torch.is_grad_enabled():
             return False
-        # `_resized` and not `training` alone, which a motivation pass turns off within a training step.
+        # `training` alone is not enough, since a motivation pass turns it off within a training step.
         return self._resized is not None and not self.training and not embed.is_inference()
 
     def _resize(self, stage: int, grid: tuple[int, int]) -> Tensor:
@@ -381,7 +381,7 @@ class PVT(BaseModule):
             noted = noted_grid(local_metadata, stage)
             num_extra_tokens = int(self._has_cls_token(stage))
             if stage == NUM_STAGES - 1 and not num_extra_tokens:
-                # That of the class token, which stands before the others.
+                # Drop the embedding of the class token, which comes first.
                 has_extra = is_square(found.shape[1] - 1) if noted is None else found.shape[1] > math.prod(noted)
                 found = found[:, int(has_extra) :]
             state_dict[name] = fit_pos_embed(found, grid, name, 'bilinear', num_extra_tokens, noted)

@@ -1,4 +1,4 @@
-"""How PVT is read."""
+"""The adapter of PVT."""
 
 import math
 
@@ -19,7 +19,7 @@ class PVTAdapter(Adapter):
         backbone (PVT): With ``out_type='cls_token'``.
 
     Raises:
-        ValueError: If the backbone gives feature maps, which it does not normalise.
+        ValueError: If the backbone returns feature maps, which have no final norm.
     """
 
     family = PVT
@@ -67,5 +67,5 @@ class PVTAdapter(Adapter):
 
     def _layer_map(self, output: Tensor, images: Tensor, layer: int) -> Tensor:
         grid = self.backbone.grids(images.shape[-2:])[layer - 1]
-        # The class token, in the last stage, stands first.
+        # In the last stage the class token comes first.
         return output[:, -grid[0] * grid[1] :].transpose(1, 2).unflatten(2, grid)

@@ -1,4 +1,4 @@
-"""What the shapes in a checkpoint tell about the PVT that it is of."""
+"""The settings of a PVT, read from the shapes in its checkpoint."""
 
 from collections.abc import Mapping
 
@@ -10,17 +10,17 @@ from .pvt import NUM_STAGES
 
 
 def settings_of(weights: Mapping[str, Tensor]) -> dict:
-    """The settings of the PVT that a checkpoint's shapes speak of.
+    """Infers the settings of a PVT from the shapes in its checkpoint.
 
     Args:
         weights (Mapping[str, Tensor]): By the names of :class:`PVT`.
 
     Returns:
         dict: ``arch``, ``in_channels``, ``out_type`` and ``qkv_bias`` of :class:`PVT`, and ``img_size`` if the grid is
-        square; no other can be told. Neither can the number of heads, which is 1 here.
+        square. Grids that are not square and the number of heads, set to 1 here, cannot be inferred.
 
     Raises:
-        ValueError: If a tensor that they are read from is missing or no such tensor.
+        ValueError: If a tensor that they are read from is missing or of an unexpected shape.
     """
 
     def measure(name: str, ndim: int) -> torch.Size:

@@ -1,4 +1,4 @@
-"""What a classifier that mixes needs of its parts and its batches: errors before training starts, where possible."""
+"""Checks of a mixing classifier's parts and batches, before training starts where possible."""
 
 import copy
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from .teacher import Teacher
 
 
 def check_head(head: nn.Module | None, embed_dims: int, shared: bool) -> None:
-    """Tries the head's criterion, and its classifier where regions share it.
+    """Tries the head's criterion, and its classifier if regions share it.
 
     Args:
         head (nn.Module): The stock head.
@@ -22,8 +22,8 @@ def check_head(head: nn.Module | None, embed_dims: int, shared: bool) -> None:
         shared (bool): Whether the head classifies regions too.
 
     Raises:
-        ValueError: If it has no criterion, one that takes no soft labels or is for other classes, or cannot classify
-            mean tokens.
+        ValueError: If the head has no criterion, if the criterion takes no soft labels or is for other classes, or if
+            the head cannot classify mean tokens.
     """
     name = type(head).__name__
     if not (hasattr(head, 'num_classes') and isinstance(getattr(head, 'loss_module', None), nn.Module)):
@@ -40,7 +40,7 @@ def check_head(head: nn.Module | None, embed_dims: int, shared: bool) -> None:
         )
     logits, targets = torch.zeros(2, classes), torch.full((2, classes), 1 / classes)
     try:
-        # A copy, because some criteria count what they see.
+        # A copy, because some criteria update their state in each call.
         loss = copy.deepcopy(head.loss_module)(logits, targets, avg_factor=2)
         fits = loss.ndim == 0
     except Exception as error:
@@ -69,17 +69,17 @@ def check_head(head: nn.Module | None, embed_dims: int, shared: bool) -> None:
 def check_teacher(
     teacher: Teacher | None, method: MixingMethod, num_classes: int, data_preprocessor: nn.Module, owner: str
 ) -> None:
-    """Refuses a method that asks for what no teacher, or this one, can tell.
+    """Refuses a method whose questions need a teacher, if there is none or it cannot answer them.
 
     Args:
         teacher (Teacher, optional): Of the classifier.
-        method (MixingMethod): With its questions, settled.
+        method (MixingMethod): The method, its questions settled.
         num_classes (int): Classes of the model under training.
         data_preprocessor (nn.Module): Of the model under training, whose images the teacher gets.
         owner (str): Class of the classifier, named in errors.
 
     Raises:
-        ValueError: If there is no teacher, or it lacks what is asked.
+        ValueError: If a teacher is needed, and there is none or it cannot answer the questions.
     """
     name, questions = type(method).__name__, [question for question in method.questions if question.needs_teacher]
     asked = list(dict.fromkeys(part for question in questions for part in question.asked))
@@ -93,7 +93,7 @@ def check_teacher(
 
 
 def check_alignment(size: tuple[int, int], grid: tuple[int, int], adapter: Adapter) -> None:
-    """Refuses images whose tokens are not where an even split puts them: the backbone pads, or leaves pixels out.
+    """Refuses images that the token grid does not split evenly, since the backbone pads them or leaves pixels out.
 
     Args:
         size (tuple[int, int]): Height and width of the images in pixels.
@@ -101,7 +101,7 @@ def check_alignment(size: tuple[int, int], grid: tuple[int, int], adapter: Adapt
         adapter (Adapter): Of the backbone.
 
     Raises:
-        ValueError: With the size and the stride.
+        ValueError: If the size is not a multiple of the stride; it names both.
     """
     stride = adapter.stride
     if size != (grid[0] * stride[0], grid[1] * stride[1]):
@@ -112,7 +112,7 @@ def check_alignment(size: tuple[int, int], grid: tuple[int, int], adapter: Adapt
 
 
 def without_batch_augments(data_preprocessor: dict | nn.Module | None) -> dict | nn.Module:
-    """``ImageClassifier`` would hand ``train_cfg`` to the data preprocessor, which would mix a second time.
+    """Keeps ``ImageClassifier`` from handing ``train_cfg`` to the data preprocessor, which would mix a second time.
 
     Args:
         data_preprocessor (dict | nn.Module, optional): As the classifier gets it.
@@ -137,14 +137,14 @@ def without_batch_augments(data_preprocessor: dict | nn.Module | None) -> dict |
 
 
 def set_one_hot_labels(data_preprocessor: nn.Module, num_classes: int) -> None:
-    """Has the data preprocessor make one-hot labels, and check the labels of each batch before.
+    """Makes the data preprocessor check the labels of each batch, and turn them into one-hot labels.
 
     Args:
         data_preprocessor (nn.Module): mmpretrain's, changed in place.
         num_classes (int): Classes of the head.
 
     Raises:
-        ValueError: If it was set to other classes.
+        ValueError: If its ``num_classes`` is set to another number.
     """
     found = getattr(data_preprocessor, 'num_classes', None)
     if found not in (None, num_classes):
@@ -158,7 +158,7 @@ def set_one_hot_labels(data_preprocessor: nn.Module, num_classes: int) -> None:
 
 
 def _check_labels(preprocessor: nn.Module, args: tuple, kwargs: Mapping) -> None:
-    """Before labels leave the host: on a GPU a wrong one would be an assertion without a name."""
+    """Checks labels on the host: on a GPU a wrong one would fail with an assertion that does not name the image."""
     num_classes = preprocessor.num_classes
     data = args[0] if args else kwargs['data']
     training = args[1] if len(args) > 1 else kwargs.get('training', False)

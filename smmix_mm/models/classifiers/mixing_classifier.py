@@ -31,8 +31,8 @@ class MixingClassifier(ImageClassifier):
     """mmpretrain's ``ImageClassifier`` with mixing methods that may ask the model itself before they mix.
 
     Backbone, neck and head stay stock: the head's classifier gives the logits, its loss is the criterion for whole
-    images and for regions, evaluation is mmpretrain's own. A checkpoint loads in an ``ImageClassifier`` of the same
-    parts; left over are the region classifier ``region_head`` and the parameters ``mixing`` of methods that have some.
+    images and for regions, and evaluation is mmpretrain's own. A checkpoint loads in an ``ImageClassifier`` of the
+    same parts, which ignores the region classifier ``region_head`` and the methods' own parameters ``mixing``.
 
     Args:
         backbone (dict): A backbone with an adapter, see :mod:`smmix_mm.adapters`.
@@ -41,22 +41,22 @@ class MixingClassifier(ImageClassifier):
             loss takes soft labels.
         pretrained (str, optional): As in ``ImageClassifier``. Defaults to None.
         teacher (dict | nn.Module, optional): A frozen classifier, see
-            :class:`smmix_mm.models.classifiers.teacher.Teacher`, that motivates in the place of this model. Its weights
-            are loaded by :meth:`init_weights` and are no part of this model's. Defaults to None.
+            :class:`smmix_mm.models.classifiers.teacher.Teacher`, that gives the motivation instead of this model. Its
+            weights are loaded by :meth:`init_weights` and are not part of this model's. Defaults to None.
         train_cfg (dict, optional): Fields ``augments``, ``probs`` and ``same_on_all_ranks``, the arguments of
             :class:`smmix_mm.mixing.RandomMixing`. Defaults to None, which mixes nothing.
         data_preprocessor (dict, optional): As in ``ImageClassifier``; one-hot labels are turned on. Its own
             ``batch_augments`` are refused, since they would mix a second time. Defaults to None.
-        published_init (bool): Whether :meth:`init_weights` starts from the initialisation that the published figures
-            started from, see :func:`smmix_mm.models.init_transformer`, instead of mmpretrain's. Parts with pretrained
-            weights keep them. Defaults to True.
-        channels_last (bool): Whether weights of convolutions, the teacher's too, and images lie in memory with their
-            channels last. Defaults to False.
+        published_init (bool): Whether :meth:`init_weights` uses the initialisation of the published figures, see
+            :func:`smmix_mm.models.init_transformer`, instead of mmpretrain's. Parts with pretrained weights keep them.
+            Defaults to True.
+        channels_last (bool): Whether to store images and convolution weights, the teacher's too, in channels-last
+            memory format. Defaults to False.
         init_cfg (dict, optional): As in ``ImageClassifier``. Defaults to None.
 
     Raises:
-        ValueError: If the backbone has no adapter, the head cannot serve the methods, or a method needs a teacher that
-            is not there or lacks what it needs.
+        ValueError: If the backbone has no adapter, the head cannot serve the methods, or a method needs a teacher and
+            there is none or it cannot answer the method's questions.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class MixingClassifier(ImageClassifier):
             self._put_channels_last()
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """One training step: draw a method, answer its questions, mix, run the model on the mixed images, judge.
+        """One training step: draws a method, answers its questions, mixes, and computes the losses of the mixed images.
 
         In evaluation mode nothing is mixed: the loss is the stock classifier's.
 
@@ -107,7 +107,7 @@ class MixingClassifier(ImageClassifier):
             data_samples (list[DataSample]): With one-hot labels ``gt_score``.
 
         Returns:
-            dict[str, Tensor]: ``loss_cls`` and what else the method reports; in evaluation mode the head's own.
+            dict[str, Tensor]: ``loss_cls`` and the method's other losses; in evaluation mode the head's own.
         """
         if not self.training:
             return super().loss(inputs, data_samples)
@@ -124,10 +124,10 @@ class MixingClassifier(ImageClassifier):
         return self._with_idle_parameters(losses, logits, method)
 
     def answer(self, questions: Iterable[Question], images: Tensor, targets: Tensor) -> tuple[Motivation, ...]:
-        """Answers the questions of a method, the same question once.
+        """Answers the questions of a method, equal ones only once.
 
         Args:
-            questions (Iterable[Question]): Settled, so that all that go to one model are the same question.
+            questions (Iterable[Question]): Settled, so that all questions to one model are equal.
             images (Tensor): The unmixed batch ``(B, C, H, W)``.
             targets (Tensor): Labels ``(B, classes)``.
 
@@ -140,15 +140,15 @@ class MixingClassifier(ImageClassifier):
 
     @torch.no_grad()
     def motivate(self, question: Question, images: Tensor, targets: Tensor | None = None) -> Motivation:
-        """Asks the teacher, or the model under training, about unmixed images, and leaves no trace.
+        """Asks the teacher, or the model under training, about unmixed images. Neither is changed.
 
         Args:
-            question (Question): What is asked, and of whom.
+            question (Question): The question, and which model answers it.
             images (Tensor): The unmixed batch ``(B, C, H, W)``.
             targets (Tensor, optional): Labels ``(B, classes)``, needed for class maps and gradients. Defaults to None.
 
         Raises:
-            ValueError: If the images cannot be mixed region by region, or the model that is asked cannot run on them.
+            ValueError: If the images cannot be mixed region by region, or the asked model cannot run on them.
         """
         if question.needs_teacher and self.teacher is None:
             raise ValueError(f"{type(self).__name__} has no teacher, but by='teacher' was asked for")
@@ -166,11 +166,11 @@ class MixingClassifier(ImageClassifier):
         return replace(told, grid=grid, attention=attention)
 
     def criterion(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The stock head's loss of logits ``(B, classes)`` under soft targets ``(B, classes)``."""
+        """Computes the stock head's loss of logits ``(B, classes)`` under soft targets ``(B, classes)``."""
         return self.head.loss_module(logits, targets, avg_factor=len(logits))
 
     def init_weights(self) -> None:
-        """Published initialisation for every part that brings no pretrained weights, and the teacher's weights."""
+        """Applies the published initialisation to parts without pretrained weights, and loads the teacher's weights."""
         if self.teacher is not None:
             self.teacher.load()
         fresh = not self.is_init
@@ -189,7 +189,7 @@ class MixingClassifier(ImageClassifier):
             print_log('Parts without pretrained weights now have the published initialisation instead', 'current')
 
     def _put_channels_last(self) -> None:
-        """Here and not later, since DDP lays out its buckets by the layout that it finds."""
+        """Called in the constructor, since DDP arranges its buckets by the memory format that it finds."""
         for model in (self, *([] if self.teacher is None else [self.teacher.model])):
             model.to(memory_format=torch.channels_last)
         self.data_preprocessor.register_forward_hook(_with_channels_last)
@@ -202,10 +202,10 @@ class MixingClassifier(ImageClassifier):
     def _with_idle_parameters(
         self, losses: dict[str, Tensor], logits: Tensor, method: MixingMethod
     ) -> dict[str, Tensor]:
-        """Parameters that a step leaves out get a gradient that is zero, not absent.
+        """Sets the gradients of parameters that a step does not use to zero instead of None.
 
-        Such are the region classifier, those of other methods, and the head where no loss looks at the logits. DDP then
-        needs no ``find_unused_parameters``, and accumulation and weight decay treat all steps alike.
+        These are the parameters of the region classifier, of other methods, and of the head if no loss uses the logits.
+        DDP then needs no ``find_unused_parameters``, and accumulation and weight decay treat all steps alike.
         """
         idle = [parameter for other in self.mixing.methods if other is not method for parameter in other.parameters()]
         if self.region_head is not None and method.region_head != 'separate':
@@ -219,10 +219,10 @@ class MixingClassifier(ImageClassifier):
 
 @contextmanager
 def _backbone_loaded_last(backbone: BaseModule) -> Iterator[None]:
-    """Has the weights that the backbone's ``init_cfg`` names loaded whole, or not at all, after all initialisation.
+    """Loads the checkpoint of the backbone's ``init_cfg`` strictly, after all initialisation.
 
-    mmengine's own loading takes what fits and logs the rest: of a classifier's checkpoint nothing fits a stock backbone
-    without ``prefix``.
+    mmengine's own loading takes the tensors that fit and logs the rest. Without ``prefix``, no tensor of a classifier's
+    checkpoint fits a stock backbone.
     """
     written = getattr(backbone, 'init_cfg', None)
     if backbone.is_init or not is_pretrained(written):

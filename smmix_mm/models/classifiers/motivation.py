@@ -1,4 +1,4 @@
-"""What a classifier says about unmixed images: the pass that the model under training and a teacher share."""
+"""A classifier's motivation from unmixed images, for the model under training and for a teacher alike."""
 
 import math
 from collections.abc import Iterator
@@ -17,20 +17,20 @@ from smmix_mm.structures import Motivation, Question
 def ask(
     model: ImageClassifier, adapter: Adapter, images: Tensor, targets: Tensor | None, question: Question
 ) -> Motivation:
-    """Asks a classifier about unmixed images, all at once: evaluation mode, and no trace left.
+    """Asks a classifier about unmixed images in one pass in evaluation mode, and does not change it.
 
     Args:
-        model (ImageClassifier): Whom to ask.
+        model (ImageClassifier): The classifier to ask.
         adapter (Adapter): Of its backbone.
         images (Tensor): ``(B, C, H, W)``, preprocessed.
         targets (Tensor, optional): Labels ``(B, classes)``, for class maps and gradients.
-        question (Question): What is asked.
+        question (Question): The question.
 
     Returns:
-        Motivation: All of it on the grid of this model at this scale.
+        Motivation: The answers, on the grid of this model at this scale.
 
     Raises:
-        ValueError: If the backbone cannot run on images of that many pixels.
+        ValueError: If the backbone cannot run on images of that size.
     """
     if not question.asked:
         return Motivation(adapter.grid(images))
@@ -45,7 +45,7 @@ def ask(
             grid=grid,
             attention=features.attention,
             logits=scores.detach() if question.logits else None,
-            # Here, since recomputed activations have to be those of evaluation mode too.
+            # Within evaluation mode, since gradient checkpointing recomputes activations here.
             input_gradient=torch.autograd.grad(input_loss(scores, targets), images)[0] if input_loss else None,
             class_map=class_scores(model, tokens, targets).unflatten(1, grid) if question.class_map else None,
             activation=tokens.float().mean(dim=2).unflatten(1, grid) if question.activation else None,
@@ -53,20 +53,20 @@ def ask(
 
 
 def classify(model: ImageClassifier, feats: tuple[Tensor, ...]) -> Tensor:
-    """Logits ``(B, classes)`` of the backbone's output, by the stock neck and head."""
+    """Computes logits ``(B, classes)`` of the backbone's output by the stock neck and head."""
     return model.head(pool(model, feats))
 
 
 def pool(model: ImageClassifier, feats: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
-    """What the stock neck, if there is one, makes of the backbone's output: the head's input."""
+    """Applies the stock neck, if there is one, to the backbone's output and returns the head's input."""
     return model.neck(feats) if model.with_neck else feats
 
 
 def class_scores(model: ImageClassifier, tokens: Tensor, targets: Tensor) -> Tensor:
-    """The classifier applied at every token, as far as the image's own class goes.
+    """Applies the classifier to every token, for the image's own class only.
 
     Args:
-        model (ImageClassifier): With a head that :func:`check_class_scores` let pass.
+        model (ImageClassifier): With a neck and head that pass :func:`check_class_scores`.
         tokens (Tensor): ``(B, N, C)``.
         targets (Tensor): One-hot labels ``(B, classes)``.
 
@@ -75,7 +75,7 @@ def class_scores(model: ImageClassifier, tokens: Tensor, targets: Tensor) -> Ten
     """
     linear = _last_linear(model.head)
     hidden = model.head.pre_logits((tokens.flatten(0, 1),)).unflatten(0, tokens.shape[:2])
-    # One row of the classifier's weight an image: all classes at all tokens would cost up to a tenth of the backbone.
+    # One row of the classifier's weight per image: all classes at all tokens would cost up to a tenth of the backbone.
     dtype = torch.promote_types(hidden.dtype, torch.float32)
     hidden, targets = hidden.to(dtype), targets.to(dtype)
     with torch.autocast(tokens.device.type, enabled=False):
@@ -84,14 +84,14 @@ def class_scores(model: ImageClassifier, tokens: Tensor, targets: Tensor) -> Ten
 
 
 def check_class_scores(model: ImageClassifier, embed_dims: int) -> None:
-    """Refuses, before training starts, classifiers that cannot be applied at a token.
+    """Refuses, before training starts, classifiers that cannot be applied to single tokens.
 
     Args:
-        model (ImageClassifier): Whose neck and head are tried.
+        model (ImageClassifier): The classifier whose neck and head are checked.
         embed_dims (int): Channels of its tokens.
 
     Raises:
-        ValueError: If its neck is more than an average, or its head more than a linear layer on ``pre_logits``.
+        ValueError: If its neck does more than average, or its head is more than a linear layer on ``pre_logits``.
     """
     if model.with_neck and not isinstance(model.neck, GlobalAveragePooling):
         raise ValueError(
@@ -105,7 +105,7 @@ def check_class_scores(model: ImageClassifier, embed_dims: int) -> None:
         tokens = torch.linspace(-1, 1, classes * embed_dims, **like).view(classes, 1, embed_dims)
         with torch.no_grad(), evaluating(model):
             expected = model.head((tokens.squeeze(1),)).diagonal().double()
-            # torch 2.1 makes no eye of half precision.
+            # torch.eye of torch 2.1 does not support half precision.
             one_hot = torch.eye(classes, device=weight.device)
             found = class_scores(model, tokens, one_hot).squeeze(1).double()
         tolerance = 100 * torch.finfo(weight.dtype).eps
@@ -118,7 +118,7 @@ def check_class_scores(model: ImageClassifier, embed_dims: int) -> None:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, module by module, so that each gets back the mode it had (frozen stages, say)."""
+    """Sets evaluation mode, and restores each module's own mode afterwards, such as that of frozen stages."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
@@ -133,7 +133,7 @@ def _rescale(images: Tensor, scale: float, stride: tuple[int, int]) -> Tensor:
     images = images.detach()
     if scale == 1:
         return images
-    # Halves down: half the sides then never cost more than a quarter.
+    # Halves are rounded down, so that half the sides never cost more than a quarter.
     sides = zip(images.shape[-2:], stride, strict=True)
     size = [max(1, math.ceil(side * scale / step - 0.5)) * step for side, step in sides]
     return F.interpolate(images, size, mode='bilinear', align_corners=False, antialias=True)

@@ -1,4 +1,4 @@
-"""A frozen model that motivates in the place of the one under training."""
+"""A frozen model that gives the motivation instead of the one under training."""
 
 import copy
 from collections.abc import Iterable
@@ -22,20 +22,20 @@ from .motivation import ask, check_class_scores
 class Teacher:
     """A frozen classifier.
 
-    No ``nn.Module``, so that the classifier around it neither saves, trains, reduces nor counts its weights. It goes
-    to the device of the images that it is asked about, and copies of that classifier (averaged weights) share it.
+    It is not an ``nn.Module``, so that the classifier that owns it does not save, train, reduce or count its weights.
+    It moves to the device of the images that it is asked about. Copies of the owner (averaged weights) share it.
 
     Args:
-        cfg (dict | nn.Module): Config of an ``ImageClassifier`` or a subclass, its backbone of a family with an
-            adapter, with an ``init_cfg`` of type ``'Pretrained'``; or a classifier that has its weights. Where the
-            ``init_cfg`` is that of the backbone, the teacher can tell attention and activations alone.
+        cfg (dict | nn.Module): Config of an ``ImageClassifier`` or a subclass, with a backbone that has an adapter and
+            an ``init_cfg`` of type ``'Pretrained'``; or a classifier that has its weights. If only the backbone has an
+            ``init_cfg``, the teacher can give attention and activations alone.
 
     Attributes:
         model (nn.Module): The classifier, in evaluation mode and without gradients.
         num_classes (int): Classes of its head.
 
     Raises:
-        ValueError: If the config names no weights, or no classifier whose backbone has an adapter.
+        ValueError: If the config names no weights, or is not of a classifier whose backbone has an adapter.
     """
 
     def __init__(self, cfg: dict | nn.Module) -> None:
@@ -59,18 +59,18 @@ class Teacher:
     def check(
         self, asked: Iterable[str], method: str, num_classes: int, data_preprocessor: nn.Module | None = None
     ) -> None:
-        """Refuses, before training starts, to be asked for what it cannot tell.
+        """Refuses, before training starts, questions that the teacher cannot answer.
 
         Args:
             asked (Iterable[str]): See :attr:`smmix_mm.structures.Question.asked`.
             method (str): Named in the error.
             num_classes (int): Classes of the model under training.
             data_preprocessor (nn.Module, optional): That of the model under training, whose images the teacher gets.
-                Defaults to None, which is not compared.
+                Defaults to None, which skips the comparison.
 
         Raises:
-            ValueError: If it knows other classes, or its head has no weights or cannot be applied at a token, where
-                that is asked for; if it was trained on images that were normalised in another way.
+            ValueError: If a question needs the head, and it is of other classes, has no weights or cannot be applied
+                to single tokens; if the teacher was trained on images that were normalised in another way.
         """
         asked = set(asked)
         if asked & {'logits', 'class_map'}:
@@ -93,7 +93,7 @@ class Teacher:
             self._check_normalisation(data_preprocessor)
 
     def load(self) -> None:
-        """Loads its weights, all or none, unless it has them.
+        """Loads its weights strictly, unless it has them.
 
         Raises:
             FileNotFoundError, OSError, ValueError: As :func:`smmix_mm.models.load_classifier`.
@@ -121,7 +121,7 @@ class Teacher:
         return ask(self.model, self.adapter, images.to(weight.dtype), targets, question)
 
     def _build(self, cfg: dict) -> nn.Module:
-        """Without loading: whoever only evaluates the model under training needs no weights here."""
+        """Builds the classifier without its weights, which evaluating the model under training does not need."""
         for owner in (cfg, cfg.get('backbone') or {}):
             init_cfg = owner.get('init_cfg')
             if is_pretrained(init_cfg):
