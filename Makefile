@@ -1,8 +1,8 @@
-# Both `make demo` and `make test` set up what they need in .venv; PYTHON=... names the interpreter to use.
+# `make demo` and `make test` set up their environment in .venv; PYTHON=... names the interpreter.
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
-# The original OpenMMLab packages on torch 2.1, beside.
+# A second environment: the original OpenMMLab packages on torch 2.1.
 OPENMMLAB_VENV := .venv-openmmlab
 OPENMMLAB_READY := $(OPENMMLAB_VENV)/.ready
 SOURCES := smmix_mm configs tools tests

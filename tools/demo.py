@@ -1,6 +1,6 @@
-"""The demo: pretrains a small PVT with CutMix and with SMMix on the embedded data, then detects and segments with it.
+"""Runs the demo: pretrains a small PVT with CutMix and with SMMix on the embedded data, then detects and segments.
 
-All runs of a kind have the same budget. Two go side by side, each on half of the cores. Everything lands in
+All runs of a kind have the same budget. Two run in parallel, each on half of the cores. All results are saved in
 work_dirs/demo.
 """
 
@@ -33,10 +33,10 @@ NUM_MIXED = 4
 
 @dataclass(frozen=True)
 class Run:
-    """One training, by tools/train.py.
+    """One training with tools/train.py.
 
     Attributes:
-        name: For its lines of progress; its work directory too.
+        name: Name in progress lines and of the work directory.
         config: Path of the config.
         options: Further arguments of tools/train.py.
     """
@@ -100,7 +100,7 @@ def main() -> None:
 
 
 def transfer(config: str, initialisation: str) -> Run:
-    """The training of a dense task whose backbone starts from random or pretrained weights."""
+    """Returns the training of a dense task whose backbone starts from random or pretrained weights."""
     task = config.partition('/')[0]
     name = f'{task}_{initialisation.lower()}'
     if initialisation == 'random':
@@ -113,7 +113,7 @@ def train_all(runs: Sequence[Run]) -> None:
     """Trains, ``SIDE_BY_SIDE`` runs at a time.
 
     Raises:
-        SystemExit: If a training fails; those under way come to their end before.
+        SystemExit: If a training fails, after the other runs have ended.
     """
     with ThreadPoolExecutor(SIDE_BY_SIDE) as lanes:
         codes = list(lanes.map(train, runs))
@@ -123,7 +123,7 @@ def train_all(runs: Sequence[Run]) -> None:
 
 
 def train(run: Run) -> int:
-    """Trains and passes on the progress that mmengine prints; the last lines of all if it fails."""
+    """Trains and prints mmengine's progress; if it fails, also the last lines of its output."""
     threads = str(max(1, len(os.sched_getaffinity(0)) // SIDE_BY_SIDE))
     process = subprocess.Popen(
         [sys.executable, 'tools/train.py', run.config, '--work-dir', run.work_dir, *run.options],
@@ -143,7 +143,7 @@ def train(run: Run) -> int:
 
 
 def record(run: Run) -> list[dict[str, float]]:
-    """What mmengine wrote down during the latest training in the work directory."""
+    """Reads the values that mmengine logged during the latest training in the work directory."""
     path = max(run.work_dir.glob('*/vis_data/scalars.json'))
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -153,12 +153,12 @@ def last(run: Run, score: str) -> float:
 
 
 def mean(run: Run, value: str) -> float:
-    """Over the lines of training."""
+    """Averages a value over the logged lines of training."""
     return statistics.fmean(row[value] for row in record(run) if 'loss' in row)
 
 
 def save_mixed_batch(run: Run) -> Path:
-    """Draws what a trained model does to pictures that it was not trained on."""
+    """Draws how validation pictures are mixed with the attention of a trained model."""
     init_default_scope('mmpretrain')
     cfg = Config.fromfile(run.config)
     dataset = DATASETS.build(cfg.val_dataloader.dataset)
@@ -173,7 +173,7 @@ def save_mixed_batch(run: Run) -> Path:
 
 
 def save_predictions(run: Run) -> Path:
-    """Draws what tools/test.py predicts for a few pictures, beside the truth."""
+    """Draws the predictions of tools/test.py for a few pictures, beside the ground truth."""
     folder = run.work_dir / 'predictions'
     command = [sys.executable, 'tools/test.py', run.config, run.checkpoint, '--show-dir', folder]
     options = ['--work-dir', run.work_dir / 'test', '--cfg-options', f'test_dataloader.dataset.indices={NUM_PICTURES}']

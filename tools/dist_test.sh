@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests on the GPUs of this machine, or on this machine as one of several.
+# Tests on the GPUs of this machine, which may be one of several.
 # Usage: [NNODES=.. NODE_RANK=.. MASTER_ADDR=.. PORT=..] tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]
 set -euo pipefail
 usage='usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]'

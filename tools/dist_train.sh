@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains on the GPUs of this machine, or on this machine as one of several.
+# Trains on the GPUs of this machine, which may be one of several.
 # Usage: [NNODES=.. NODE_RANK=.. MASTER_ADDR=.. PORT=..] tools/dist_train.sh CONFIG GPUS [options of tools/train.py]
 set -euo pipefail
 usage='usage: tools/dist_train.sh CONFIG GPUS [options of tools/train.py]'

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds the environment that `make demo` and `make test` run in, or that of `make test-openmmlab`.
+# Builds the environment of `make demo` and `make test`, or that of `make test-openmmlab`.
 # Usage: tools/setup_env.sh VENV [onedl|openmmlab]
-# The second names the packages: the maintained onedl-* ones (default), or the original ones on torch 2.1.
-# PYTHON names the interpreter; default: the first of python3, python3.12 .. 3.10 that fits.
+# The second argument selects the packages: the maintained onedl-* ones (default), or the original ones on torch 2.1.
+# PYTHON names the interpreter; default: the first suitable one of python3, python3.12 .. 3.10.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 usage='usage: tools/setup_env.sh VENV [onedl|openmmlab]'
@@ -17,13 +17,13 @@ requirement() { grep -E "^$1[<>=]" "$requirements"; }
 case $family in
   onedl)
     requirements=requirements.txt mmcv=onedl-mmcv newest_python=12 limit=
-    # Without build isolation mmcv's build requirements are ours to provide: it asks for setuptools 80.
+    # Without build isolation this script has to install mmcv's build requirements, among them setuptools 80.
     setuptools='setuptools>=80,<81'
     ;;
   openmmlab)
     requirements=tools/requirements-openmmlab.txt mmcv=mmcv newest_python=11
     limit=' (torch 2.1.2 has no build for later ones)'
-    # mmcv 2.1 needs the pkg_resources of that time.
+    # mmcv 2.1 needs pkg_resources of an older setuptools.
     setuptools='setuptools<70'
     ;;
   *) fail "$usage, but got $family" ;;
@@ -37,7 +37,7 @@ find_python() {
     "install one, or name it: make PYTHON=/path/to/python3.11 ..."
 }
 
-# One line per compiled file instead of minutes of silence; the whole output goes to a log.
+# Prints one line per compiled file, so that minutes do not pass in silence; the whole output goes to a log.
 build_mmcv() {
   local log=$venv/mmcv-build.log
   if ! "$venv/bin/python" -m pip install -v --no-build-isolation --no-deps "$@" "$(requirement "$mmcv")" 2>&1 |
@@ -60,14 +60,14 @@ for device in ['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu']:
 PY
 }
 
-# Without nvcc mmcv could not build the CUDA ops of a GPU that it sees. Classification and segmentation do without them,
-# detectors do not on a GPU.
+# Without nvcc mmcv cannot build CUDA ops, so GPUs are hidden from it. Classification and segmentation do not need these
+# ops; detectors on a GPU do.
 command -v nvcc >/dev/null || export CUDA_VISIBLE_DEVICES=
 command -v c++ >/dev/null || command -v g++ >/dev/null ||
   fail "no C++ compiler found, which mmcv's ops need; on Debian and Ubuntu: apt-get install g++"
 python=$(find_python)
 
-# Debian's venv without python3-venv fails half-way, and leaves a Python without pip behind.
+# On Debian without python3-venv, venv fails half-way and leaves an environment without pip.
 if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
   rm -rf "$venv"
   say "Creating $venv with $("$python" --version)"
@@ -92,7 +92,7 @@ say "Verifying mmcv's compiled ops"
 "$venv/bin/python" -c 'import cv2' ||
   fail "OpenCV does not import; on Debian and Ubuntu: apt-get install libgl1 libglib2.0-0"
 if ! ops_work 2>"$venv/mmcv-check.log"; then
-  # pip's cached wheel does not know which torch it was built for.
+  # pip's cached wheel may have been built for another torch.
   say "The ops do not work with this torch ($(tail -n 1 "$venv/mmcv-check.log")); building mmcv afresh"
   build_mmcv --force-reinstall --no-cache-dir
 fi

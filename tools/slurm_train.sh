@@ -11,7 +11,7 @@ gpus=${GPUS:-8}
 gpus_per_node=${GPUS_PER_NODE:-8}
 # Jobs that share a machine need ports of their own.
 export MASTER_PORT=${MASTER_PORT:-$((20000 + RANDOM % 20000))}
-# SIGTERM two minutes before the time is over: training saves and ends. exec: signals reach srun.
+# Slurm sends SIGTERM two minutes before the time limit, so that training saves and ends. exec lets signals reach srun.
 # shellcheck disable=SC2086  # SRUN_ARGS is a list of options
 exec srun -p "$partition" \
   --job-name="$job_name" \

@@ -1,4 +1,4 @@
-"""Tests a checkpoint by the config it was trained with: mmpretrain's, mmdet's and mmseg's alike."""
+"""Tests a checkpoint with the config it was trained with, for models of mmpretrain, mmdet and mmseg."""
 
 import argparse
 import os
@@ -19,7 +19,7 @@ from smmix_mm.engine import build_runner, complete_dataloaders, distributed_run
 from smmix_mm.models.pretrained import TRAINING_ONLY
 from smmix_mm.visualization import SavePictures
 
-# Of mmengine.fileio.
+# The formats of mmengine.fileio.
 FORMATS = ('.json', '.yaml', '.yml', '.pkl', '.pickle')
 
 
@@ -49,7 +49,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def test(cfg: Config, args: argparse.Namespace) -> None:
-    """Tests, and leaves nothing that holds the model."""
+    """Tests the model, and keeps no reference to it."""
     runner = build_runner(cfg)
     if '://' not in args.checkpoint:
         check_fit(runner.model, read_weights(args.checkpoint), args.checkpoint, TRAINING_ONLY)
@@ -58,13 +58,13 @@ def test(cfg: Config, args: argparse.Namespace) -> None:
         options = {} if score_thr is None else dict(pred_score_thr=score_thr)
         runner.register_hook(SavePictures(args.show_dir, **options), priority='LOW')
     metrics = runner.test()
-    # Images without labels give none; their predictions are in the file by now.
+    # Without labels there are no metrics, and the predictions are in the file already.
     if args.out and metrics and not Path(args.out).is_dir() and is_main_process():
         dump(as_plain(metrics), args.out)
 
 
 def as_plain(value: Any) -> Any:
-    """What any format can hold: lists and numbers in the place of tensors and arrays."""
+    """Converts tensors and arrays to lists and numbers, which every format can store."""
     if isinstance(value, Tensor | np.ndarray | np.generic):
         return value.tolist()
     if isinstance(value, Mapping):
@@ -75,7 +75,7 @@ def as_plain(value: Any) -> Any:
 
 
 def apply_out(cfg: Config, out: str) -> None:
-    """Refuses what cannot be written before anything is tested. A folder is mmseg's: it gets the predictions."""
+    """Checks ``--out`` before the test starts; a folder gets the predictions of mmseg."""
     path = Path(out)
     if path.suffix in FORMATS and not path.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def list_evaluators(cfg: Config) -> list[dict]:
 
 
 def has_labels(cfg: Config) -> bool:
-    """Whether the test set has what its evaluators judge by, as far as its settings say."""
+    """Whether the test set has the labels that its evaluators need, judging by its settings."""
     dataset = cfg.test_dataloader.dataset
     if dataset.get('with_label') is False:
         return False
@@ -110,7 +110,7 @@ def has_labels(cfg: Config) -> bool:
 
 
 def apply_no_labels(cfg: Config, args: argparse.Namespace) -> None:
-    """Has the predictions written or drawn, since there is nothing to judge them by."""
+    """Configures the test to write or draw the predictions, since there are no labels for metrics."""
     out = Path(args.out) if args.out else None
     if out and out.is_dir():
         for evaluator in list_evaluators(cfg):
@@ -137,7 +137,7 @@ def main() -> None:
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
     cfg.load_from = args.checkpoint
     cfg.resume = False
-    # A checkpoint is whole, and so is the model that is tested, however it was trained.
+    # Checkpoints are not sharded, so the model is tested unsharded, however it was trained.
     if cfg.get('runner_type') == 'FlexibleRunner':
         cfg.pop('runner_type')
     if args.amp:
@@ -148,7 +148,7 @@ def main() -> None:
     if judging and not has_labels(cfg):
         apply_no_labels(cfg, args)
     complete_dataloaders(cfg)
-    # Only what is tested is built.
+    # Builds only the parts that the test needs.
     cfg.train_dataloader = cfg.train_cfg = cfg.optim_wrapper = cfg.param_scheduler = None
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
     check_data_layout(cfg, ('test_dataloader',))

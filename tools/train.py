@@ -1,4 +1,4 @@
-"""Trains a model from a config: mmpretrain's, mmdet's and mmseg's alike, by its ``default_scope``."""
+"""Trains a model of mmpretrain, mmdet or mmseg, depending on the ``default_scope`` of the config."""
 
 import argparse
 import os
@@ -54,7 +54,7 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
             raise ValueError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {args.config} does not set')
         cfg.auto_scale_lr.enable = True
     if args.resume:
-        # A run that is to be resumed, if it was started at all, starts from the weights that its config names.
+        # If there is no checkpoint to resume from yet, the run starts from the weights that its config names.
         cfg.resume = args.resume != 'auto' or has_checkpoints(cfg.work_dir) or not cfg.get('load_from')
         if cfg.resume:
             cfg.load_from = None if args.resume == 'auto' else args.resume
@@ -62,7 +62,7 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def check_pretrained(cfg: Config) -> None:
-    """Refuses local checkpoints that are not there, before the data is read and the model built."""
+    """Refuses missing local checkpoints before the data is read and the model is built."""
     for part in ('backbone', 'teacher', 'teacher.backbone'):
         settings = cfg.get('model', {})
         for step in part.split('.'):
@@ -75,7 +75,7 @@ def check_pretrained(cfg: Config) -> None:
 def check_exists(path: str | None, setting: str) -> None:
     if path is None or '://' in path or Path(path).expanduser().is_file():
         return
-    # A run's checkpoints lie in a folder of its config's name.
+    # A run's checkpoints are in a folder named after its config.
     name = f'{Path(path).parent.name}.py'
     config = next((ROOT / 'configs').rglob(name), None)
     how = f'Pretrain first (python tools/train.py {config.relative_to(ROOT)})' if config else 'Pretrain first'
@@ -85,9 +85,9 @@ def check_exists(path: str | None, setting: str) -> None:
 
 
 def train(cfg: Config) -> None:
-    """Trains, and leaves nothing that holds the model."""
+    """Trains the model, and keeps no reference to it."""
     runner = build_runner(cfg)
-    # Our train loops do this themselves; other loops are served as well here.
+    # The train loops of this package do this themselves; this call covers other loops.
     prepare_start(runner)
     runner.train()
 

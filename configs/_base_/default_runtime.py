@@ -12,8 +12,8 @@ default_hooks = dict(
     log_history=dict(type='smmix_mm.LogHistoryHook'),
 )
 
-# No exponential moving average: SMMix's figures are those of the trained weights. TransMix's and TokenMix's runs of
-# DeiT add it.
+# No exponential moving average, since SMMix's results are those of the trained weights. The runs of TransMix and
+# TokenMix with DeiT add it.
 custom_hooks = []
 
 env_cfg = dict(
@@ -29,5 +29,5 @@ log_level = 'INFO'
 load_from = None
 resume = False
 
-# The draws of the mixing methods come from this seed too, the same on every rank.
+# The mixing methods also draw from this seed, which is the same on every rank.
 randomness = dict(seed=0, deterministic=False)

@@ -2,7 +2,7 @@ _base_ = './default_runtime.py'
 
 default_scope = 'mmseg'
 
-# Everything counts iterations here: the training loop knows no epochs.
+# All intervals count iterations, since the training loop has no epochs.
 default_hooks = dict(
     logger=dict(interval=50, log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=8000, save_best='mIoU'),

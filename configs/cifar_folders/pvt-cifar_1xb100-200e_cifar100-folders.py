@@ -1,5 +1,5 @@
-# A run on CIFAR-100 with its images read from folders, train/<class>/<image> and test/<class>/<image>. The environment
-# names the method, a folder of configs that has such a run, and where the images lie:
+# A run on CIFAR-100 with images read from folders, train/<class>/<image> and test/<class>/<image>. Environment
+# variables name the method (a folder of configs with such a run) and the folder of the images:
 # METHOD=cutmix DATA_ROOT=/path python tools/train.py ...
 _base_ = '../{{$METHOD:smmix}}/pvt-cifar_{{$METHOD:smmix}}_1xb100-200e_cifar100.py'
 

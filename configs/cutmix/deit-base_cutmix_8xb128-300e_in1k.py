@@ -9,5 +9,5 @@ _base_ = [
 
 model = dict(train_cfg=_base_.mixing)
 
-# DeiT keeps its position embeddings from decay too.
+# DeiT also excludes its position embeddings from weight decay.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'.pos_embed': dict(decay_mult=0.0)}))

@@ -9,9 +9,9 @@ _base_ = [
 model = dict(
     backbone=dict(
         arch='medium',
-        # No drop path in the two larger sizes: official PVT.
+        # As in official PVT, the two larger sizes have no drop path.
         drop_path_rate=0.0,
-        # Other weights to start from: --cfg-options model.backbone.init_cfg.checkpoint=PATH
+        # To start from other weights: --cfg-options model.backbone.init_cfg.checkpoint=PATH
         init_cfg=dict(type='Pretrained', checkpoint='work_dirs/pvt-medium_smmix_8xb128-300e_in1k/epoch_300.pth'),
     )
 )

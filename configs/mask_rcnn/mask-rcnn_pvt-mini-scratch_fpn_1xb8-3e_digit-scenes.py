@@ -8,6 +8,6 @@ _base_ = [
 
 default_hooks = dict(
     checkpoint=dict(interval=3, max_keep_ckpts=1, save_best=None),
-    # In pictures of predictions.
+    # For pictures of predictions.
     visualization=dict(score_thr=0.5),
 )

@@ -9,7 +9,7 @@ _base_ = [
 model = dict(
     backbone=dict(
         arch='small',
-        # Other weights to start from: --cfg-options model.backbone.init_cfg.checkpoint=PATH
+        # To start from other weights: --cfg-options model.backbone.init_cfg.checkpoint=PATH
         init_cfg=dict(type='Pretrained', checkpoint='work_dirs/pvt-small_smmix_8xb128-300e_in1k/epoch_300.pth'),
     )
 )

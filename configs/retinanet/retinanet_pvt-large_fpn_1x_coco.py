@@ -1,5 +1,5 @@
-# RetinaNet 1x with PVT-L on COCO: official PVT. Official PVT trains this size in fp16; here in full
-# precision, --amp turns fp16 on.
+# RetinaNet 1x with PVT-L on COCO: official PVT. Official PVT trains this size in fp16, this config in full
+# precision; --amp enables fp16.
 _base_ = [
     '../_base_/models/retinanet_pvt-tiny_fpn.py',
     '../_base_/datasets/coco_detection_bs2_1333x800.py',
@@ -10,12 +10,12 @@ _base_ = [
 model = dict(
     backbone=dict(
         arch='large',
-        # No drop path in the two larger sizes: official PVT.
+        # As in official PVT, the two larger sizes have no drop path.
         drop_path_rate=0.0,
-        # Other weights to start from: --cfg-options model.backbone.init_cfg.checkpoint=PATH
+        # To start from other weights: --cfg-options model.backbone.init_cfg.checkpoint=PATH
         init_cfg=dict(type='Pretrained', checkpoint='work_dirs/pvt-large_smmix_8xb128-300e_in1k/epoch_300.pth'),
     )
 )
 
-# Half of Mask R-CNN's.
+# Half of Mask R-CNN's learning rate.
 optim_wrapper = dict(optimizer=dict(lr=1e-4))

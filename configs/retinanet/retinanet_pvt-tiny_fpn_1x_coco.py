@@ -8,10 +8,10 @@ _base_ = [
 
 model = dict(
     backbone=dict(
-        # Other weights to start from: --cfg-options model.backbone.init_cfg.checkpoint=PATH
+        # To start from other weights: --cfg-options model.backbone.init_cfg.checkpoint=PATH
         init_cfg=dict(type='Pretrained', checkpoint='work_dirs/pvt-tiny_smmix_8xb128-300e_in1k/epoch_300.pth'),
     )
 )
 
-# Half of Mask R-CNN's.
+# Half of Mask R-CNN's learning rate.
 optim_wrapper = dict(optimizer=dict(lr=1e-4))

@@ -3,7 +3,7 @@ _base_ = './fpn_pvt-mini-scratch_1xb8-300_digit-scenes-128x128.py'
 
 model = dict(
     backbone=dict(
-        # Other weights to start from: --cfg-options model.backbone.init_cfg.checkpoint=PATH
+        # To start from other weights: --cfg-options model.backbone.init_cfg.checkpoint=PATH
         init_cfg=dict(
             _delete_=True, type='Pretrained', checkpoint='work_dirs/pvt-mini_smmix_1xb32-8e_digit-scenes/epoch_8.pth'
         )

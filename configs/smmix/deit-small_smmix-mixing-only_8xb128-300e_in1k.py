@@ -1,4 +1,4 @@
-# Max-min region mixing without the two further losses, in Table 7 of the paper.
+# Max-min region mixing without the two additional losses, in Table 7 of the paper.
 _base_ = './deit-small_smmix_8xb128-300e_in1k.py'
 
 mixing = _base_.mixing

@@ -11,5 +11,5 @@ model = dict(train_cfg=_base_.mixing)
 
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))
 
-# What is logged is the mean over all steps since the last line, Mixup's and the other method's alike.
+# Logs the mean over all steps since the last line, of Mixup and of the other method.
 log_processor = dict(window_size=100)

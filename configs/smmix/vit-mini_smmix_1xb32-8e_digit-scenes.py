@@ -9,10 +9,10 @@ _base_ = [
 
 model = dict(train_cfg=_base_.mixing)
 
-# As DeiT's: no decay on position embeddings.
+# As in DeiT, position embeddings do not decay.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'.pos_embed': dict(decay_mult=0.0)}))
 
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))
 
-# What is logged is the mean over all steps since the last line, Mixup's and the other method's alike.
+# Logs the mean over all steps since the last line, of Mixup and of the other method.
 log_processor = dict(window_size=100)

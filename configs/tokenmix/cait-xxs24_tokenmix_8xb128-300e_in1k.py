@@ -1,8 +1,8 @@
 # TokenMix with CaiT-XXS-24 on ImageNet-1k. The recipe of the released SMMix code, with CaiT's own drop path and layer
-# scale, since the released scripts do not show this model.
-# The gammas of its layer scale are one-dimensional, and so without decay. Position embeddings decay, as in the released
-# SMMix code for all models but DeiT; CaiT's own code keeps them from it.
-# CaiT's own code trains for 400 epochs and tests with a crop of the whole image; here 300 and 0.875, as for DeiT.
+# scale, since the released scripts do not contain this model.
+# The gammas of the layer scale are one-dimensional, so they do not decay. Position embeddings decay, as in the released
+# SMMix code for all models but DeiT; CaiT's own code excludes them.
+# CaiT's own code trains for 400 epochs and tests on the whole image; here 300 epochs and a crop of 0.875, as for DeiT.
 _base_ = [
     '../_base_/models/cait-xxs24.py',
     '../_base_/datasets/imagenet_bs128_224.py',

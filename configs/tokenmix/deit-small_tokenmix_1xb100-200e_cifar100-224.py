@@ -14,5 +14,5 @@ model = dict(
     head=dict(num_classes=100, loss=dict(num_classes=100, loss_weight=1 / 100)),
 )
 
-# DeiT keeps its position embeddings from decay too.
+# DeiT also excludes its position embeddings from weight decay.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'.pos_embed': dict(decay_mult=0.0)}))

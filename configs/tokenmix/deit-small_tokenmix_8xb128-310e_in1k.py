@@ -14,12 +14,12 @@ model = dict(
     head=dict(loss=dict(loss_weight=1 / _base_.model.head.num_classes, **_base_.criterion)),
 )
 
-# DeiT keeps its position embeddings from decay too.
+# DeiT also excludes its position embeddings from weight decay.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'.pos_embed': dict(decay_mult=0.0)}))
 
-# 300 epochs of the schedule, and the 10 at the lowest learning rate that timm's scripts add.
+# 300 epochs of the schedule, and 10 at the lowest learning rate, which timm's scripts add.
 train_cfg = dict(max_epochs=310)
 
-# The released code's average of the weights. The published figure is the best of the trained and the averaged weights
-# over all epochs: both are scored.
+# The released code's average of the weights. The published accuracy is the best of the trained and the averaged weights
+# over all epochs, so both are evaluated.
 custom_hooks = [dict(type='mmpretrain.EMAHook', momentum=1 - 0.99996, evaluate_on_origin=True, priority='ABOVE_NORMAL')]

@@ -1,5 +1,5 @@
-# TokenMix with Swin-T on ImageNet-1k. The released SMMix scripts do not show this model: the settings below are
-# official Swin's, and so is the random erasing of 0.25 (in the data); all else is the released code's recipe.
+# TokenMix with Swin-T on ImageNet-1k. The released SMMix scripts do not contain it: the settings below are
+# official Swin's, as is the random erasing of 0.25 (in the data); the rest is the recipe of the released code.
 _base_ = [
     '../_base_/models/swin-tiny.py',
     '../_base_/datasets/imagenet_bs128_224_erasing.py',

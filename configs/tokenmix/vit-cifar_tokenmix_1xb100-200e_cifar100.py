@@ -14,5 +14,5 @@ model = dict(
     head=dict(num_classes=100, loss=dict(num_classes=100, loss_weight=1 / 100)),
 )
 
-# As DeiT's: no decay on position embeddings.
+# As in DeiT, position embeddings do not decay.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'.pos_embed': dict(decay_mult=0.0)}))

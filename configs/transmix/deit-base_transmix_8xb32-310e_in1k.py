@@ -7,20 +7,20 @@ _base_ = [
     '../_base_/methods/transmix.py',
 ]
 
-# The probability that the released file for this size has in force.
+# The probability in the released file for this size.
 mixing = _base_.mixing
 mixing['probs'] = [0.2, 0.8]
 
 model = dict(train_cfg=mixing)
 
-# DeiT keeps its position embeddings from decay too.
+# DeiT also excludes its position embeddings from weight decay.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'.pos_embed': dict(decay_mult=0.0)}))
 
 # The learning rate of 1e-3 is for this batch.
 auto_scale_lr = dict(base_batch_size=256)
 
-# 300 epochs of the schedule, and the 10 at the lowest learning rate that timm's scripts add.
+# 300 epochs of the schedule, and 10 at the lowest learning rate, which timm's scripts add.
 train_cfg = dict(max_epochs=310)
 
-# The published figure is that of the averaged weights, which validation and tests score here too.
+# The published accuracy is that of the averaged weights, which are also evaluated here.
 custom_hooks = [dict(type='mmpretrain.EMAHook', momentum=1 - 0.99996, priority='ABOVE_NORMAL')]

@@ -11,7 +11,7 @@ model = dict(train_cfg=_base_.mixing)
 
 optim_wrapper = dict(
     optimizer=dict(weight_decay=0.03),
-    # DeiT keeps its position embeddings from decay too.
+    # DeiT also excludes its position embeddings from weight decay.
     paramwise_cfg=dict(custom_keys={'.pos_embed': dict(decay_mult=0.0)}),
 )
 
@@ -22,8 +22,8 @@ param_scheduler[0]['end'] = param_scheduler[1]['begin'] = 20
 # The learning rate of 1e-3 is for this batch.
 auto_scale_lr = dict(base_batch_size=256)
 
-# 300 epochs of the schedule, and the 10 at the lowest learning rate that timm's scripts add.
+# 300 epochs of the schedule, and 10 at the lowest learning rate, which timm's scripts add.
 train_cfg = dict(max_epochs=310)
 
-# The published figure is that of the averaged weights, which validation and tests score here too.
+# The published accuracy is that of the averaged weights, which are also evaluated here.
 custom_hooks = [dict(type='mmpretrain.EMAHook', momentum=1 - 0.99996, priority='ABOVE_NORMAL')]

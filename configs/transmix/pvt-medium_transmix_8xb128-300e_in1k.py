@@ -1,5 +1,4 @@
-# TransMix with PVT-M on ImageNet-1k. Recipe: the released SMMix code, and official PVT where it does not show this
-# size.
+# TransMix with PVT-M on ImageNet-1k. Recipe: the released SMMix code, and official PVT where it lacks this size.
 _base_ = [
     '../_base_/models/pvt-medium.py',
     '../_base_/datasets/imagenet_bs128_224.py',

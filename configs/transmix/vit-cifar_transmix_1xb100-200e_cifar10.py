@@ -9,5 +9,5 @@ _base_ = [
 
 model = dict(train_cfg=_base_.mixing)
 
-# As DeiT's: no decay on position embeddings.
+# As in DeiT, position embeddings do not decay.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'.pos_embed': dict(decay_mult=0.0)}))

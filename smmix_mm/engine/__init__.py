@@ -1,4 +1,4 @@
-"""What a run needs around the training step: AMP, strategies, processes, schedules, runners and hooks."""
+"""The parts of a run around the training step: AMP, strategies, processes, schedules, runners and hooks."""
 
 from .amp import AmpOptimWrapper
 from .dataloaders import complete_dataloaders

@@ -1,4 +1,4 @@
-"""Automatic mixed precision on any machine, those without an accelerator included."""
+"""Automatic mixed precision with or without an accelerator."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,10 +19,11 @@ CPU_DTYPES = (torch.bfloat16, torch.float16)
 
 @OPTIM_WRAPPERS.register_module()
 class AmpOptimWrapper(StockAmpOptimWrapper):
-    """mmengine's ``AmpOptimWrapper``, which on an accelerator this is, that also trains on the CPU.
+    """mmengine's ``AmpOptimWrapper``, extended to the CPU; on an accelerator it is unchanged.
 
-    On the CPU the default is bfloat16, whose range is float32's: losses are not scaled, whatever ``loss_scale`` says.
-    float16 scales them as on an accelerator, from torch 2.3. A checkpoint of either resumes in the other.
+    On the CPU the default is bfloat16. It has the range of float32, so losses are not scaled and ``loss_scale`` is
+    ignored. With float16 (torch 2.3 or later) losses are scaled as on an accelerator. A checkpoint of one resumes in
+    the other.
 
     Args:
         loss_scale (float | str | dict): ``'dynamic'``; a fixed scale; or the arguments of torch's ``GradScaler``.
@@ -34,7 +35,7 @@ class AmpOptimWrapper(StockAmpOptimWrapper):
 
     Raises:
         ValueError: If the CPU cannot train in that ``dtype``.
-        RuntimeError: If this torch cannot scale losses on the CPU, which float16 needs.
+        RuntimeError: If ``dtype`` is float16 and this version of torch cannot scale losses on the CPU.
     """
 
     def __init__(
@@ -44,14 +45,14 @@ class AmpOptimWrapper(StockAmpOptimWrapper):
         use_fsdp: bool = False,
         **kwargs,
     ) -> None:
-        # mmengine's takes floats alone, where an option of the command line may be an int.
+        # mmengine accepts only floats, but a command-line option may be an int.
         if isinstance(loss_scale, Real) and not isinstance(loss_scale, bool):
             loss_scale = float(loss_scale)
         self.on_cpu = _trains_on_cpu(kwargs['optimizer'], use_fsdp)
         if not self.on_cpu:
             super().__init__(loss_scale, dtype, use_fsdp, **kwargs)
             return
-        # Past mmengine's own, which refuses a machine without an accelerator.
+        # Skips mmengine's own __init__, which refuses a machine without an accelerator.
         OptimWrapper.__init__(self, **kwargs)
         self.cast_dtype = _cpu_dtype(dtype)
         make_scaler = partial(cpu_grad_scaler, sharded=use_fsdp, enabled=self.cast_dtype == torch.float16)
@@ -66,19 +67,19 @@ class AmpOptimWrapper(StockAmpOptimWrapper):
             raise TypeError(f"loss_scale has to be a number, a dict or 'dynamic', but got {loss_scale!r}")
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Loads the optimiser's state, and the scaler's where the checkpoint has one.
+        """Loads the state of the optimiser, and that of the scaler if the checkpoint has one.
 
         Args:
-            state_dict (dict): Of this wrapper, on this kind of machine or another.
+            state_dict (dict): State of this wrapper, saved on any kind of machine.
         """
-        # A scaler that was off saves nothing, and one that is on refuses to load that.
+        # A disabled scaler saves an empty state, which an enabled one refuses to load.
         if not state_dict.get('loss_scaler', True):
             state_dict.pop('loss_scaler')
         super().load_state_dict(state_dict)
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocasts one training step, and holds back the exchange of gradients while they accumulate.
+        """Autocasts one training step, and skips the exchange of gradients while they accumulate.
 
         Args:
             model (nn.Module): The model under training.
@@ -93,7 +94,7 @@ class AmpOptimWrapper(StockAmpOptimWrapper):
 
 
 def _trains_on_cpu(optimizer: torch.optim.Optimizer, use_fsdp: bool) -> bool:
-    """By the parameters, for a model that stays on the host of a GPU; FSDP may keep there what a GPU trains."""
+    """Checks the parameters, as a model may stay on a GPU's host; with FSDP, which may offload, checks the machine."""
     if use_fsdp or get_device() == 'cpu':
         return get_device() == 'cpu'
     return all(parameter.device.type == 'cpu' for group in optimizer.param_groups for parameter in group['params'])

@@ -1,16 +1,16 @@
-"""What OpenMMLab's tools fill in for a config's dataloaders."""
+"""Dataloader defaults that OpenMMLab's tools add to a config."""
 
 from mmengine.config import Config
 
 
 def complete_dataloaders(cfg: Config) -> None:
-    """Fills in what a dataloader leaves out, as mmpretrain's own tools do, in place.
+    """Adds missing dataloader settings in place, as mmpretrain's own tools do.
 
-    Classifiers get pinned memory, persistent workers and ``default_collate``; without workers none can persist,
-    whatever the config says, so that ``num_workers=0`` is enough to debug.
+    Classifiers get pinned memory, persistent workers and ``default_collate``. Without workers ``persistent_workers``
+    is set to False, so ``num_workers=0`` is enough to debug.
 
     Args:
-        cfg (Config): With ``train_dataloader``, ``val_dataloader`` and ``test_dataloader``, each optional.
+        cfg (Config): May have ``train_dataloader``, ``val_dataloader`` and ``test_dataloader``.
     """
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         loader = cfg.get(name)

@@ -1,4 +1,4 @@
-"""The processes of a distributed run: also where there is no accelerator, and with a clean end."""
+"""Starts and ends the processes of a distributed run cleanly, with or without an accelerator."""
 
 import atexit
 import gc
@@ -20,34 +20,34 @@ from torch.nn.parallel import DistributedDataParallel
 
 from smmix_mm.resume.ranks import read_timeout
 
-# What each launcher calls the rank, the number of processes, and the rank among those of one machine.
+# Each launcher's variables for the rank, the number of processes, and the rank on one machine.
 LAUNCHERS = {
     'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
     'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
 }
-# mmengine's and torch's.
+# The default of mmengine and torch.
 DEFAULT_PORT = '29500'
 
 
 @contextmanager
 def distributed_run(cfg: Config) -> Iterator[None]:
-    """Surrounds a run: opens gloo where there is no accelerator, and ends the process group before Python ends.
+    """Surrounds a run: opens gloo if there is no accelerator, and ends the process group before Python exits.
 
-    On a machine with accelerators mmengine opens the process group itself. Everything that holds the model has to be
-    gone at the end of the block, so build and use the runner in a function that is called there::
+    On a machine with accelerators mmengine opens the process group itself. No reference to the model may be left at
+    the end of the block, so build and use the runner in a function::
 
         with distributed_run(cfg):
             train(cfg)
 
-    gloo's threads drop Python objects when a reduction of gradients is over; one that does so while the interpreter
-    shuts down aborts the process ("terminate called without an active exception"). Destroying the process group ends
-    these threads, if nothing holds it any more. A process that failed must not wait for that, since the others do not
-    answer: it prints its error and is gone, whereupon the launcher ends the others.
+    gloo's threads release Python objects after a reduction of gradients. If one does so while the interpreter shuts
+    down, the process aborts ("terminate called without an active exception"). Destroying the process group ends these
+    threads, provided that nothing else refers to it. A failed process must not wait for that, since the others do not
+    answer: it prints its error and exits at once, and the launcher ends the others.
 
     Args:
-        cfg (Config): Of a ``Runner`` or ``FlexibleRunner``. ``launcher`` is read, and ``env_cfg.dist_cfg.timeout``;
-            without an accelerator the settings of DDP are completed, those that are there kept.
+        cfg (Config): Config of a ``Runner`` or ``FlexibleRunner``. ``launcher`` and ``env_cfg.dist_cfg.timeout`` are
+            read. Without an accelerator missing settings of DDP are added.
 
     Raises:
         RuntimeError: If the launcher did not start this process.
@@ -58,7 +58,7 @@ def distributed_run(cfg: Config) -> Iterator[None]:
     if get_device() == 'cpu':
         init_gloo(cfg.launcher, read_timeout(cfg))
         wrap_on_cpu(cfg)
-    # Registered before the run starts, so what the run registers (writers of logs, say) has its turn before.
+    # atexit runs in reverse order: functions that the run registers, such as log writers, run before this one.
     outcome: dict[str, int] = {}
     atexit.register(_leave_at_once, outcome)
     try:
@@ -75,9 +75,9 @@ def init_gloo(launcher: str, timeout: timedelta | None = None) -> None:
     """Opens a process group on CPUs; mmengine's own way asks CUDA for a device even for gloo.
 
     Args:
-        launcher (str): ``'pytorch'``, ``'slurm'`` or ``'mpi'``. Their variables are translated to torchrun's, which
+        launcher (str): ``'pytorch'``, ``'slurm'`` or ``'mpi'``. Its variables are translated to torchrun's, which
             mmengine and torch read later.
-        timeout (timedelta, optional): How long a process waits for another. Defaults to None, torch's 30 minutes.
+        timeout (timedelta, optional): How long processes wait for each other. Defaults to None, torch's 30 minutes.
 
     Raises:
         RuntimeError: If the launcher did not start this process.
@@ -101,11 +101,11 @@ def init_gloo(launcher: str, timeout: timedelta | None = None) -> None:
 
 
 def wrap_on_cpu(cfg: Config) -> None:
-    """Has DDP take the model where it is; mmengine would name a GPU for it.
+    """Configures DDP to keep the model on the CPU; mmengine would name a GPU.
 
     Args:
         cfg (Config): Changed in place: ``model_wrapper_cfg``, or ``strategy.model_wrapper`` of a ``FlexibleRunner``.
-            Other wrappers and strategies than DDP are left alone.
+            Wrappers and strategies other than DDP are left unchanged.
     """
     if cfg.get('runner_type') != 'FlexibleRunner':
         find_unused = cfg.get('find_unused_parameters', False)
@@ -117,11 +117,11 @@ def wrap_on_cpu(cfg: Config) -> None:
 
 
 def end_process_group() -> None:
-    """Waits for all processes, then ends the process group and its threads. Without a process group: nothing."""
+    """Waits for all processes, then ends the process group and its threads. Does nothing without a process group."""
     if not is_distributed():
         return
     barrier()
-    # Runner, hooks and model refer to each other; as long as DDP is there, so is the process group it reduces with.
+    # Runner, hooks and model form reference cycles, and DDP in them keeps its process group alive.
     gc.collect()
     torch_dist.destroy_process_group()
 
@@ -151,10 +151,10 @@ def _exit_status(error: BaseException) -> int:
 
 
 def _leave_at_once(outcome: dict[str, int]) -> None:
-    """Ends a process whose run was broken off, after its error was printed and without waiting for its threads."""
+    """Exits after an interrupted or failed run, once its error is printed, without waiting for its threads."""
     if 'status' not in outcome:
         return
-    # Workers of dataloaders, which Python would have ended next.
+    # Dataloader workers, which Python would otherwise end.
     for child in multiprocessing.active_children():
         child.kill()
     logging.shutdown()

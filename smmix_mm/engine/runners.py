@@ -1,4 +1,4 @@
-"""The runner that a config names, and its model alone."""
+"""Builds the runner of a config, or only its model."""
 
 import copy
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from .strategies import MMEngineFSDPStrategy
 
 
 def build_model(cfg: Config, **settings: Any) -> nn.Module:
-    """Builds the model of a config outside of a runner, with the preprocessing that stands beside it in the config.
+    """Builds the model of a config without a runner, including the config's ``data_preprocessor``.
 
-    ``MODELS.build(cfg.model)`` would leave that out: the model would see pixels from 0 to 255, channels in the order of
-    the files, without an error.
+    ``MODELS.build(cfg.model)`` would leave out the preprocessor without an error: the model would get pixels from 0 to
+    255, with channels in the order of the files.
 
     Args:
-        cfg (Config): Of a run; left alone. Its ``default_scope`` becomes the current one.
-        **settings: Further settings of the model, or others than the config's, such as modules, which a config cannot
+        cfg (Config): Config of a run; not changed. Its ``default_scope`` becomes the current one.
+        **settings: Settings of the model that extend or override the config's, such as modules, which a config cannot
             hold.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
@@ -35,13 +35,13 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     """Builds the runner of ``runner_type``, by default mmengine's ``Runner``, and its model.
 
     Args:
-        cfg (Config): Of a run.
+        cfg (Config): Config of a run.
 
     Raises:
-        ValueError: If the model is to be averaged by ``EMAHook``, but cut into shards.
+        ValueError: If the config combines ``EMAHook`` with a model sharded by FSDP.
     """
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    # FlexibleRunner would build it in the first step, after checkpoints should have been compared with it.
+    # FlexibleRunner would build the model in the first step, too late to check checkpoints against it.
     if isinstance(runner.model, Mapping):
         runner.model = MODELS.build(runner.model)
     sharded = isinstance(getattr(runner, 'strategy', None), MMEngineFSDPStrategy)

@@ -1,4 +1,4 @@
-"""Learning rates over the run."""
+"""Learning rate schedules."""
 
 from mmengine.optim import CosineAnnealingLR
 
@@ -7,11 +7,11 @@ from smmix_mm.registry import PARAM_SCHEDULERS
 
 @PARAM_SCHEDULERS.register_module()
 class GroupedCosineAnnealingLR(CosineAnnealingLR):
-    """mmengine's ``CosineAnnealingLR`` in which a group of parameters may have a floor of its own.
+    """mmengine's ``CosineAnnealingLR`` with an optional minimum per group of parameters.
 
-    A group's floor is its setting ``eta_min``, which ``paramwise_cfg`` hands on:
-    ``custom_keys={'.mix_block': dict(eta_min=1e-4)}``. Groups without one have the scheduler's ``eta_min``. OpenMixup's
-    AutoMix trains its mix block so.
+    A group's minimum is its setting ``eta_min``, which ``paramwise_cfg`` can set:
+    ``custom_keys={'.mix_block': dict(eta_min=1e-4)}``. Groups without it use the scheduler's ``eta_min``. OpenMixup's
+    AutoMix trains its mix block this way.
 
     Args: as ``CosineAnnealingLR``, with ``eta_min`` and not ``eta_min_ratio``.
     """

@@ -24,35 +24,35 @@ from smmix_mm.registry import FUNCTIONS, STRATEGIES
 def is_transformer_block(module: nn.Module, recurse: bool, nonwrapped_numel: int) -> bool:  # noqa: ARG001
     """An ``auto_wrap_policy`` of FSDP: each block with an attention is a unit, the rest of the model another one.
 
-    What a mixing method uses beside the backbone (heads, the norms after the last block) is so in the outermost unit,
-    whose parameters are whole during the entire step.
+    The modules that a mixing method uses outside of the backbone (heads, the norms after the last block) are thus in
+    the outermost unit, whose parameters are unsharded during the entire step.
 
     Args:
-        module (nn.Module): One of the model.
+        module (nn.Module): A module of the model.
         recurse (bool): True asks whether to look inside, False whether this is a unit.
-        nonwrapped_numel (int): Parameters of the module that are in no unit yet.
+        nonwrapped_numel (int): Number of parameters of the module that are in no unit yet.
     """
     return recurse or hasattr(module, 'attn')
 
 
 @STRATEGIES.register_module()
 class FSDPStrategy(MMEngineFSDPStrategy):
-    """mmengine's ``FSDPStrategy`` for vision transformers, with what keeps it from training them mended.
+    """mmengine's ``FSDPStrategy``, adapted to train vision transformers.
 
-    - Units are the transformer blocks, and checkpoints are whole: they load everywhere, also without FSDP.
-    - Without an accelerator it shards among processes on CPUs.
-    - Weight decay by shape (``flat_decay_mult``) sees the shapes of whole parameters; a shard is always flat.
-    - Clipping goes by the norm over all shards instead of that of each rank's own.
-    - The state of the optimizer is loaded in the order of arguments that torch has since 2.1.
+    - Units are the transformer blocks. Checkpoints are not sharded, so they also load without FSDP.
+    - Without an accelerator the model is sharded among processes on CPUs.
+    - Weight decay by shape (``flat_decay_mult``) uses the shapes of unsharded parameters; a shard is always flat.
+    - Gradients are clipped by the norm over all shards instead of that of each rank.
+    - The state of the optimizer is loaded with the order of arguments of torch 2.1 and later.
 
     Args:
-        model_wrapper (dict, optional): Arguments of mmengine's ``MMFullyShardedDataParallel``. Defaults to None; what
-            it leaves out is ``auto_wrap_policy='smmix_mm.is_transformer_block'`` and ``use_orig_params=True``.
+        model_wrapper (dict, optional): Arguments of mmengine's ``MMFullyShardedDataParallel``. Defaults to None.
+            Missing ones are ``auto_wrap_policy='smmix_mm.is_transformer_block'`` and ``use_orig_params=True``.
         state_dict_cfg (str | dict): As in mmengine. Defaults to ``'full'``.
         **kwargs: As in mmengine.
 
     Raises:
-        RuntimeError: If the run is not distributed, or without a GPU on a torch that cannot shard on CPUs.
+        RuntimeError: If the run is not distributed, or if there is no GPU and this torch cannot shard on CPUs.
         ValueError: If a method copies the model, as AutoMix does.
     """
 
@@ -70,7 +70,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
                 raise RuntimeError(
                     f'FSDP needs a GPU with torch {torch.__version__}; on CPUs it needs a newer torch (tested: 2.12)'
                 )
-            # What is there already would be freed under the hands of whoever copies it: torch crashes.
+            # The tensors are on the CPU already. Offloading would free them while they are copied, and torch crashes.
             self.state_dict_config.offload_to_cpu = self.optim_state_dict_config.offload_to_cpu = False
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
@@ -94,17 +94,17 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         self, optim_wrapper: Optimizer | BaseOptimWrapper | dict, model: nn.Module | None = None
     ) -> BaseOptimWrapper:
         if isinstance(optim_wrapper, Mapping) and str(optim_wrapper.get('type')).endswith('AmpOptimWrapper'):
-            # mmengine knows its own by name only.
+            # mmengine recognises only its own AmpOptimWrapper, by name.
             optim_wrapper.setdefault('use_fsdp', True)
         with FullyShardedDataParallel.summon_full_params(model):
             built = super().build_optim_wrapper(optim_wrapper, model)
-        # Clipping by value is right on shards as it is.
+        # Clipping by value needs no change for shards.
         if getattr(built, 'clip_func', None) is nn.utils.clip_grad_norm_:
             built.clip_func = partial(_clip_shards, model)
         return built
 
     def model_state_dict(self) -> dict[str, Tensor]:
-        # FSDP leaves an attribute on each tensor, by which it would no longer be saved as a plain one.
+        # FSDP sets an attribute on each tensor, which keeps it from being saved as a plain tensor.
         weights = super().model_state_dict()
         plain = OrderedDict((name, value.detach()) for name, value in weights.items())
         keep_metadata(plain, weights)
@@ -126,7 +126,7 @@ def _clip_shards(
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,  # noqa: ARG001
 ) -> Tensor:
-    """Torch's ``clip_grad_norm_`` with the norm of the whole gradient, which FSDP computes in a way of its own."""
+    """Torch's ``clip_grad_norm_`` with the norm of the unsharded gradient, which FSDP computes itself."""
     norm = model.clip_grad_norm_(max_norm, norm_type)
     if error_if_nonfinite and not norm.isfinite():
         raise RuntimeError(

@@ -1,4 +1,4 @@
-"""Evaluators, tried before a run trains."""
+"""Checks of evaluators before training."""
 
 from .dry_run import try_evaluator
 

@@ -1,4 +1,4 @@
-"""Tries the evaluator of a run before it trains, and not first when its first validation ends."""
+"""Tries the evaluator of a run before training, so that an error does not wait for the first validation."""
 
 import logging
 from typing import Any
@@ -15,16 +15,16 @@ SIDE = 4
 
 
 def try_evaluator(runner: Runner) -> None:
-    """Has the metrics of the validation score made-up predictions for two images, and forget them.
+    """Lets the validation metrics score made-up predictions for two images, then clears their results.
 
-    Classification and segmentation: metrics of detection read their annotation file whole, which is checked as a file
-    (:mod:`smmix_mm.datasets.layout`). Metrics of other kinds are left alone.
+    Only metrics of classification and segmentation are tried. Detection metrics would read their whole annotation
+    file, which :mod:`smmix_mm.datasets.layout` checks. Other metrics are skipped.
 
     Args:
-        runner (Runner): Of a run; its validation loop is built by this.
+        runner (Runner): Runner of the training; this builds its validation loop.
 
     Raises:
-        ValueError: If a metric fails, with its settings and the number of classes.
+        ValueError: If a metric fails. The message gives its settings and the number of classes.
     """
     loop = runner.val_loop
     evaluator = getattr(loop, 'evaluator', None)
@@ -36,7 +36,7 @@ def try_evaluator(runner: Runner) -> None:
         samples = None if getattr(metric, 'output_dir', None) else _made_up(name, classes)
         if samples is None:
             continue
-        # No table of made-up scores in the log.
+        # Keeps the made-up scores out of the log.
         logging.disable(logging.INFO)
         try:
             metric.process(data_batch={}, data_samples=samples)
@@ -57,7 +57,7 @@ def _count_classes(model: nn.Module) -> int | None:
 
 
 def _made_up(name: str, classes: int | None) -> list[dict[str, Any]] | None:
-    """Data samples as a metric gets them; None for metrics that are not tried."""
+    """Returns data samples as a metric receives them; None for metrics that are not tried."""
     if classes is None:
         return None
     if name == 'Accuracy':

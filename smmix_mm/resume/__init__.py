@@ -1,6 +1,6 @@
-"""Exact resume: train loops, sampling, SIGTERM, checkpoints that are always whole, one run per work directory."""
+"""Exact resume: train loops, sampling, SIGTERM, atomic checkpoints, one run per work directory."""
 
-# From here on mmengine executes nothing that is pickled in a checkpoint.
+# After this import mmengine executes nothing that is pickled in a checkpoint.
 import smmix_mm.checkpoint  # noqa: F401
 
 from .checkpoint_hook import CheckpointHook

@@ -1,4 +1,4 @@
-"""mmengine's checkpoint hook, made safe against being killed at any moment."""
+"""mmengine's checkpoint hook, safe against a kill at any moment."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,8 +23,8 @@ from .ranks import RankChannel
 from .start import LAST_CHECKPOINT
 from .work_dir import explained
 
-# In the message hub, and so in checkpoints.
-# Not 'validated...': mmengine's log of a validation shows whatever begins with val.
+# Keys of the message hub, which is stored in checkpoints.
+# Not 'validated...': mmengine's validation log shows every key that begins with val.
 VALIDATED = 'last_validated_iter'
 OUTDATED = 'outdated_ckpts'
 GRADIENTS = 'accumulated_gradients'
@@ -34,20 +34,20 @@ INTERRUPTED = 'interrupted_iter_'
 
 @HOOKS.register_module()
 class CheckpointHook(MMEngineCheckpointHook):
-    """mmengine's ``CheckpointHook``, which always leaves a whole checkpoint behind.
+    """mmengine's ``CheckpointHook`` with atomic writes: a complete checkpoint exists at any time.
 
-    A checkpoint is written beside its place, synced to the disk and put in place in one step, and only then those that
-    it makes outdated are removed; mmengine's hook removes first. Gradients that are accumulated for a later update are
-    stored too, those of each rank. On SIGTERM, ``smmix_mm``'s train loops have it save ``interrupted_iter_<n>.pth``,
-    which the next ordinary checkpoint replaces.
+    A checkpoint is written to a temporary file, synced to the disk and renamed. Outdated checkpoints are removed only
+    afterwards; mmengine's hook removes them first. Each rank's gradients that are accumulated for a later update are
+    stored too. On SIGTERM, the train loops of ``smmix_mm`` save ``interrupted_iter_<n>.pth`` through this hook; the
+    next ordinary checkpoint replaces it.
 
-    Where ``out_dir`` is not on a local disk, checkpoints are written as mmengine does.
+    If ``out_dir`` is not on a local disk, checkpoints are written as in mmengine.
 
     Args:
         **kwargs: As in mmengine's ``CheckpointHook``.
 
     Raises:
-        OSError: If the disk is full or must not be written to, with what to do; what was there is untouched.
+        OSError: If the disk is full or not writable. The message says what to do; existing files stay untouched.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -60,13 +60,13 @@ class CheckpointHook(MMEngineCheckpointHook):
         self._channel = RankChannel()
 
     def attend(self, interruption: Interruption, channel: RankChannel) -> None:
-        """Has validations of the run broken off on SIGTERM, and gradients gathered beside the exchange of the model's.
+        """Makes SIGTERM interrupt validations, and gathers gradients through the loop's own channel.
 
-        Our train loops call it when they begin.
+        The train loops of this package call it when they begin.
 
         Args:
-            interruption (Interruption): Of the loop.
-            channel (RankChannel): Of the loop.
+            interruption (Interruption): The loop's.
+            channel (RankChannel): The loop's.
         """
         self._interruption, self._channel = interruption, channel
 
@@ -79,12 +79,12 @@ class CheckpointHook(MMEngineCheckpointHook):
         self._take_over(runner.message_hub)
         if is_main_process():
             remove_unfinished(self.out_dir)
-            # A run that was killed did not come to removing them.
+            # A killed run may not have removed them.
             self._remove_outdated(runner.message_hub.get_info(OUTDATED, []))
 
     def before_val_epoch(self, runner: Runner) -> None:
         if self._interruption is not None:
-            # Ranks may have one batch more than others, or none; all have to ask each other equally often.
+            # Some ranks may have one batch more than others, or none, but all have to communicate equally often.
             self._val_passes = 0
             self._val_batches = -self._channel.highest(-len(runner.val_dataloader))
 
@@ -98,28 +98,28 @@ class CheckpointHook(MMEngineCheckpointHook):
         if self._interruption is None:
             return
         self._val_passes += batch_idx == 0
-        # mmpretrain's EMAHook validates a second time, with the trained weights back in the model.
+        # mmpretrain's EMAHook validates a second time, with the trained weights in the model.
         if self._val_passes == 1 and batch_idx < self._val_batches and self._interruption.is_due(batch_idx + 1):
             raise ValidationInterruptedError
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
-        # Before the checkpoint is written again with the best score in it.
+        # Before the checkpoint is written again with the best score.
         runner.message_hub.update_info(VALIDATED, runner.iter)
         super().after_val_epoch(runner, metrics)
 
     def after_train(self, runner: Runner) -> None:
-        # A model that is to be trained on is not published.
+        # An interrupted run will continue, so its model is not published.
         if self._interruption is None or not self._interruption.served:
             super().after_train(runner)
 
     def save_interrupted(self, runner: Runner) -> str:
-        """Saves where the run stands between two iterations, if the last checkpoint does not.
+        """Saves the state of the run between two iterations, unless the last checkpoint already holds it.
 
         Args:
-            runner (Runner): Its epoch and iteration are those that come next.
+            runner (Runner): Its epoch and iteration are the next ones to run.
 
         Returns:
-            str: The checkpoint to go on from.
+            str: The checkpoint to resume from.
         """
         if self._saved_iter != runner.iter:
             meta = dict(epoch=runner.epoch, iter=runner.iter)
@@ -127,7 +127,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         return self.last_ckpt
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        # FlexibleRunner counts anew, one too many after a validation.
+        # FlexibleRunner computes its own counters, which are one too high after a validation.
         checkpoint['meta'].update(self._counters)
         if self._gradients is not None and 'optimizer' in checkpoint:
             checkpoint[GRADIENTS] = self._gradients
@@ -149,7 +149,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         self._write(runner, self.filename_tmpl.format(step), meta)
 
     def _write(self, runner: Runner, name: str, meta: dict) -> None:
-        """Writes a checkpoint to go on from, then which one it is, and then removes what it makes outdated."""
+        """Writes a checkpoint, then ``last_checkpoint``, and then removes the checkpoints that became outdated."""
         former = Path(runner.message_hub.get_info('last_ckpt', '')).name
         if former.startswith(INTERRUPTED) and former != name:
             self._outdated.append(former)
@@ -190,7 +190,7 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     @contextmanager
     def _removing_later(self) -> Iterator[None]:
-        """mmengine removes the former best checkpoint before the new one is written."""
+        """Delays removing the former best checkpoint, which mmengine does before it writes the new one."""
         backend = self.file_backend
         self.file_backend = _RemovingLater(backend)
         try:
@@ -200,15 +200,15 @@ class CheckpointHook(MMEngineCheckpointHook):
             self.file_backend = backend
 
     def _former_best(self) -> list[str]:
-        """What mmengine would have removed, now that there is a better one."""
+        """Names of former best checkpoints that mmengine would have removed."""
         kept = {Path(path).name for path in self._best_paths()}
         removed = {Path(path).name for path in getattr(self.file_backend, 'removed', ())}
         return sorted(removed - kept)
 
     def _take_over(self, hub: MessageHub) -> None:
-        """Takes over what a resumed run had written; mmengine forgets the last one, and writes less then.
+        """Restores the names of a resumed run's last and best checkpoints; mmengine forgets the last one.
 
-        The names stand for files of this run's folder, though it may have been moved.
+        The names refer to files in this run's folder, even if it was moved.
         """
         for key in ('last_ckpt', *(name for name in hub.runtime_info if name.startswith('best_ckpt'))):
             if hub.get_info(key):
@@ -224,7 +224,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         return [path for path in paths if path]
 
     def _remove_outdated(self, names: list[str]) -> None:
-        """Removes checkpoints of this run's own folder; a copied run must not touch those of the run it came from."""
+        """Removes checkpoints from this run's folder only: a copied run must not touch those of the original."""
         if is_main_process():
             for name in names:
                 remove(Path(self.out_dir, name))
@@ -248,7 +248,7 @@ class CheckpointHook(MMEngineCheckpointHook):
 
 
 class _WholeWriter:
-    """Stands for a runner, and writes its checkpoints whole."""
+    """A proxy of a runner that writes its checkpoints atomically."""
 
     def __init__(self, runner: Runner, hook: CheckpointHook) -> None:
         self.runner = runner
@@ -269,7 +269,7 @@ class _WholeWriter:
 
 
 class _RemovingLater:
-    """Stands for a file backend, and only notes what is to be removed."""
+    """A proxy of a file backend that records removals instead of executing them."""
 
     def __init__(self, backend: LocalBackend) -> None:
         self._backend = backend
@@ -285,9 +285,9 @@ class _RemovingLater:
 
 
 def gather_gradients(runner: Runner, channel: RankChannel) -> list[dict[str, Tensor]] | None:
-    """The gradients that wait for an update, by rank, on the first rank; None if none does."""
+    """Gathers the accumulated gradients of all ranks on the first rank; None if there are none."""
     is_accumulated = any(getattr(wrapper, '_accumulative_counts', 1) > 1 for wrapper in list_optim_wrappers(runner))
-    # FSDP keeps what it accumulates to itself.
+    # FSDP does not expose the gradients that it accumulates.
     if not is_accumulated or isinstance(runner.model, FullyShardedDataParallel):
         return None
     gradients = {

@@ -1,4 +1,4 @@
-"""SIGTERM, the scheduler's warning: noticed by all ranks in the same step, and no end to dataloader workers."""
+"""Handles SIGTERM: all ranks notice it in the same step, and dataloader workers survive it."""
 
 import os
 import signal
@@ -15,21 +15,21 @@ from .ranks import RankChannel
 
 
 class ValidationInterruptedError(Exception):
-    """Raised in the midst of a validation, when SIGTERM has come; the train loop catches it."""
+    """Raised during a validation after SIGTERM; the train loop catches it."""
 
 
 class Interruption:
-    """Takes SIGTERM while it is entered, and tells all ranks in the same step that one of them got it.
+    """A context manager that catches SIGTERM and tells all ranks in the same step that one of them received it.
 
     Args:
-        interval (int): With several ranks: they agree every so many steps. Defaults to 10.
-        channel (RankChannel, optional): By which the ranks agree. Defaults to None, the process group of the run.
+        interval (int): Number of steps between exchanges of several ranks. Defaults to 10.
+        channel (RankChannel, optional): Used for these exchanges. Defaults to None, the process group of the run.
 
     Raises:
         ValueError: If the interval is below 1.
 
     Attributes:
-        served (bool): Whether the run has come to its end by it.
+        served (bool): Whether the run has been ended by SIGTERM.
     """
 
     def __init__(self, interval: int = 10, channel: RankChannel | None = None) -> None:
@@ -42,7 +42,7 @@ class Interruption:
         self._previous: Any = None
 
     def __enter__(self) -> 'Interruption':
-        # Elsewhere Python lets nobody handle signals.
+        # Python allows signal handlers in the main thread only.
         if threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGTERM, self._note)
         return self
@@ -57,7 +57,7 @@ class Interruption:
         self.asked = True
 
     def is_due(self, step: int) -> bool:
-        """Whether any rank got SIGTERM; the same answer on every rank.
+        """Whether any rank received SIGTERM; the result is the same on every rank.
 
         Args:
             step (int): Number of this step, the same on every rank.
@@ -68,22 +68,22 @@ class Interruption:
 
 
 def shield_loader(loader: DataLoader) -> None:
-    """Has the workers that a dataloader will start shielded by :func:`shield_worker`."""
+    """Applies :func:`shield_worker` to the workers that a dataloader will start."""
     loader.worker_init_fn = partial(shield_worker, then=loader.worker_init_fn)
 
 
 def shield_worker(worker_id: int, then: Callable[[int], None] | None = None) -> None:
-    """For ``worker_init_fn``: lets a dataloader worker end on its parent's SIGTERM alone.
+    """A ``worker_init_fn`` that makes a dataloader worker ignore SIGTERM unless its parent sent it.
 
-    Schedulers send SIGTERM to all processes of a job. A worker that ends by it makes its parent fail before that could
-    save anything.
+    Schedulers send SIGTERM to all processes of a job. If a worker ends, its parent fails before it can save a
+    checkpoint.
 
     Args:
-        worker_id (int): Of the worker.
+        worker_id (int): Index of the worker.
         then (Callable[[int], None], optional): Called afterwards. Defaults to None.
     """
     parent = os.getppid()
-    # Blocked here and in all threads that start from here; handlers in Python are not told who sent a signal.
+    # Blocked in this thread and those it starts. A Python signal handler could not tell who sent the signal.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_await_end, args=(parent,), daemon=True).start()
     if then is not None:
@@ -93,5 +93,5 @@ def shield_worker(worker_id: int, then: Callable[[int], None] | None = None) -> 
 def _await_end(parent: int) -> None:
     while True:
         if signal.sigwaitinfo({signal.SIGTERM}).si_pid == parent:
-            # As torch's own handler does: nothing of a worker needs to be put away.
+            # As torch's own handler does: a worker has nothing to clean up.
             os._exit(0)

@@ -1,4 +1,4 @@
-"""mmengine's train loops, resumed in the midst of an epoch as if they had never stopped."""
+"""mmengine's train loops, which resume exactly, also in the middle of an epoch."""
 
 import logging
 from collections.abc import Mapping
@@ -27,22 +27,22 @@ from .samples import ResumableLoader
 from .start import prepare_start
 from .work_dir import hold_work_dir
 
-# In the message hub, and so in checkpoints.
+# Keys of the message hub, which is stored in checkpoints.
 BATCHES = 'batches'
 EPOCH_START = 'epoch_start'
 SAMPLER_SEED = 'sampler_seed'
 
 
 class ResumableLoop:
-    """What our two train loops share: seeds of each step, the start from a whole checkpoint, and the end by SIGTERM.
+    """A mixin for train loops: it seeds each step, starts from a complete checkpoint, and ends on SIGTERM.
 
-    Before mmengine's loop class in the order of bases.
+    It has to precede mmengine's loop class in the order of bases.
     """
 
     endless = False
 
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, interrupt_interval: int = 10, **kwargs: Any):
-        # Here, because it is what both runners do first when they train; they load before or after `before_run`.
+        # Both runners build the loop first, but load the checkpoint before or after `before_run`.
         prepare_start(runner)
         if isinstance(dataloader, dict):
             diff_rank_seed = runner._randomness_cfg.get('diff_rank_seed', False)
@@ -71,10 +71,10 @@ class ResumableLoop:
         return self.runner.model
 
     def run_iter(self, *args: Any) -> None:
-        """One micro-step, then a look whether SIGTERM has come.
+        """Runs one micro-step, then checks for SIGTERM.
 
         Args:
-            *args: As of mmengine's loop.
+            *args: As in mmengine's loop.
         """
         seed_step(self._seed, self._iter, get_rank())
         super().run_iter(*args)
@@ -86,11 +86,11 @@ class ResumableLoop:
         return next((hook for hook in self.runner.hooks if isinstance(hook, CheckpointHook)), None)
 
     def _take_seeds(self) -> None:
-        """Takes the seeds of the run that is resumed, which are known now, where they were drawn."""
+        """Takes the seeds of the resumed run, which are known only now if they were drawn."""
         self._seed = self.dataloader.batch_sampler.seed = run_seed(self.runner.seed)
         sampler, hub = self.dataloader.batch_sampler.sampler, self.runner.message_hub
         if hasattr(sampler, 'seed'):
-            # InfiniteSampler, too, reads it when its first index is drawn.
+            # InfiniteSampler also reads it only when its first index is drawn.
             sampler.seed = hub.get_info(SAMPLER_SEED, sampler.seed)
             hub.update_info(SAMPLER_SEED, sampler.seed)
 
@@ -107,7 +107,7 @@ class ResumableLoop:
         hub.update_info(BATCHES, batches)
 
     def _validate_if_due(self, is_due: bool) -> None:
-        """Validates, unless the checkpoint that is gone on from was written after that."""
+        """Validates if it is due, unless the resumed checkpoint was written after this validation."""
         hub = self.runner.message_hub
         if self.runner.val_loop is None or not is_due or hub.get_info(VALIDATED) == self._iter:
             return
@@ -116,9 +116,9 @@ class ResumableLoop:
             self.runner.val_loop.run()
         except ValidationInterruptedError:
             for hook in self.runner.hooks:
-                # mmpretrain's may validate the trained weights alone.
+                # mmpretrain's EMAHook may validate the trained weights only.
                 if isinstance(hook, EMAHook) and getattr(hook, 'evaluate_on_ema', True):
-                    # The averaged weights stand in the model while it is validated.
+                    # The model holds the averaged weights during a validation.
                     hook._swap_ema_parameters()
             self._save_and_end()
         else:
@@ -134,8 +134,8 @@ class ResumableLoop:
 
 
 def _check_batches(loader: DataLoader) -> None:
-    """An epoch without a batch would be over at once, and a run of such epochs end as if it had trained."""
-    # Of iterable datasets nobody knows the length; ResumableLoader refuses them by name.
+    """Refuses a loader without a batch, with which a run would end at once as if it had trained."""
+    # Iterable datasets have no length; ResumableLoader refuses them.
     if isinstance(loader.dataset, IterableDataset) or isinstance(loader.sampler, InfiniteSampler) or len(loader):
         return
     raise ValueError(
@@ -161,10 +161,10 @@ def _check_classes(runner: Runner, loader: DataLoader) -> None:
 
 
 def _scale_by_updates(runner: Runner) -> None:
-    """An update is made of ``accumulative_counts`` batches, which mmengine's scaling of the learning rate ignores."""
+    """Counts all ``accumulative_counts`` batches of an update when the learning rate is scaled; mmengine does not."""
     wrapper = getattr(runner, 'optim_wrapper', None) or {}
     counts = wrapper.get('accumulative_counts', 1) if isinstance(wrapper, Mapping) else 1
-    # FlexibleRunner's strategy has the same dict, or one of its own.
+    # FlexibleRunner's strategy has the same dict or a separate one.
     holders = (
         getattr(runner, 'auto_scale_lr', None),
         getattr(getattr(runner, 'strategy', None), '_auto_scale_lr', None),
@@ -175,26 +175,26 @@ def _scale_by_updates(runner: Runner) -> None:
 
 @LOOPS.register_module()
 class EpochBasedTrainLoop(ResumableLoop, MMEngineEpochBasedTrainLoop):
-    """mmengine's loop of the same name, which goes on in the midst of an epoch.
+    """mmengine's loop of the same name, which can resume in the middle of an epoch.
 
-    Batches, dropout and all else that is drawn depend on the run's seed, epoch or step, and sample or rank alone. A run
-    that was killed and resumed is therefore the run that was never killed, and the number of workers does not matter.
+    All random draws, such as batches and dropout, depend only on the run's seed, the epoch or step, and the sample or
+    rank. A resumed run therefore equals an uninterrupted one, and the number of workers does not matter.
 
     Args:
-        runner (Runner): Of the run.
-        dataloader (DataLoader | dict): Of batches by index.
+        runner (Runner): Runner of the training.
+        dataloader (DataLoader | dict): A loader with a map-style dataset.
         max_epochs (int): Number of epochs.
-        interrupt_interval (int): With several ranks: whether SIGTERM has come is looked at every so many iterations.
+        interrupt_interval (int): With several ranks, the number of iterations between checks for SIGTERM.
             Defaults to 10.
         **kwargs: ``val_begin``, ``val_interval`` and ``dynamic_intervals`` as in mmengine's loop.
 
     Raises:
         TypeError: If the dataset is iterable and has no indices.
-        ValueError: If the checkpoint to resume from is torn.
+        ValueError: If the checkpoint to resume from is corrupt.
     """
 
     def _train(self) -> None:
-        # Whatever was due when the checkpoint was written is done first; an epoch without batches left is ended.
+        # A validation that was due when the checkpoint was written comes first; a finished epoch is only closed.
         self._decide_current_val_interval()
         position = self._position()
         self._validate_if_due(self._epoch > 0 and position == 0 and self._is_val_due())
@@ -211,32 +211,32 @@ class EpochBasedTrainLoop(ResumableLoop, MMEngineEpochBasedTrainLoop):
         return self._epoch >= self.val_begin and is_turn
 
     def run_epoch(self, position: int = 0) -> None:
-        """Runs what is left of an epoch.
+        """Runs the rest of an epoch.
 
         Args:
-            position (int): How many of its batches are done. Defaults to 0.
+            position (int): Number of its batches that are done. Defaults to 0.
         """
         runner = self.runner
         start = dict(epoch=self._epoch, iter=self._iter - position, batches=len(self.dataloader))
         runner.message_hub.update_info(EPOCH_START, start)
         runner.call_hook('before_train_epoch')
         runner.model.train()
-        # Not all samplers know it.
+        # Not all samplers know the epoch.
         self.dataloader.batch_sampler.epoch = self._epoch
-        # Workers are not started for an epoch that has no batches left.
+        # No workers are started for an epoch without remaining batches.
         batches = self.dataloader.batches_from(position) if position < len(self.dataloader) else ()
         for idx, data_batch in batches:
             self.run_iter(idx, data_batch)
             if self.interruption.served:
-                # Not the end of the epoch, after which schedulers step and checkpoints are named.
+                # The epoch is not over: schedulers must not step, and no checkpoint is due.
                 return
         runner.call_hook('after_train_epoch')
         self._epoch += 1
 
     def _position(self) -> int:
-        """How many batches of this epoch are done."""
+        """Number of batches of this epoch that are done."""
         batches = len(self.dataloader)
-        # A checkpoint of mmengine's own loop does not say where the epoch began.
+        # A checkpoint of mmengine's own loop does not record where the epoch began.
         usual = dict(epoch=self._epoch, iter=self._epoch * batches, batches=batches)
         start = self.runner.message_hub.get_info(EPOCH_START, usual)
         if start['epoch'] != self._epoch:
@@ -256,20 +256,20 @@ class EpochBasedTrainLoop(ResumableLoop, MMEngineEpochBasedTrainLoop):
 
 @LOOPS.register_module()
 class IterBasedTrainLoop(ResumableLoop, MMEngineIterBasedTrainLoop):
-    """mmengine's loop of the same name, which goes on with the batches that were not yet seen.
+    """mmengine's loop of the same name, which resumes with the batches that were not seen yet.
 
-    See :class:`EpochBasedTrainLoop` for what it guarantees. Samplers that end are begun again with the next epoch.
+    It resumes as exactly as :class:`EpochBasedTrainLoop`. A finite sampler starts again with the next epoch.
 
     Args:
-        runner (Runner): Of the run.
-        dataloader (DataLoader | dict): Of batches by index.
+        runner (Runner): Runner of the training.
+        dataloader (DataLoader | dict): A loader with a map-style dataset.
         max_iters (int): Number of iterations.
         interrupt_interval (int): As in :class:`EpochBasedTrainLoop`. Defaults to 10.
         **kwargs: ``val_begin``, ``val_interval`` and ``dynamic_intervals`` as in mmengine's loop.
 
     Raises:
         TypeError: If the dataset is iterable and has no indices.
-        ValueError: If the checkpoint to resume from is torn.
+        ValueError: If the checkpoint to resume from is corrupt.
     """
 
     endless = True

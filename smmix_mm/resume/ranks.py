@@ -1,4 +1,4 @@
-"""What the ranks of a run tell each other beside the exchange of gradients."""
+"""Communication between the ranks of a run, apart from the exchange of gradients."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -14,9 +14,9 @@ Answer = TypeVar('Answer')
 
 
 class RankChannel:
-    """A process group on the host, for numbers and objects that must not make the host wait for the device.
+    """A process group on the host, to exchange numbers and objects without waiting for the device.
 
-    Outside of a ``with`` block it uses the group of the run itself; with one process it needs none.
+    Outside of a ``with`` block the run's own group is used. A single process needs no group.
 
     Args:
         timeout (timedelta, optional): How long ranks wait for each other. Defaults to None, torch's 30 minutes.
@@ -36,11 +36,11 @@ class RankChannel:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Whatever holds a process group keeps its threads alive.
+        # A reference to a process group keeps its threads alive.
         self._group = None
 
     def highest(self, value: int) -> int:
-        """The highest of the values that the ranks hand in, on every rank."""
+        """Returns the highest value of all ranks on every rank."""
         if get_world_size() == 1:
             return value
         values = torch.tensor(value)
@@ -48,7 +48,7 @@ class RankChannel:
         return int(values)
 
     def gather(self, content: Any) -> list[Any] | None:
-        """What all ranks hand in, by rank, on the first rank; None on the others."""
+        """Returns the contents of all ranks, in order of rank, on the first rank; None on the others."""
         if get_world_size() == 1:
             return [content]
         contents = [None] * get_world_size() if torch_dist.get_rank() == 0 else None
@@ -57,13 +57,13 @@ class RankChannel:
 
 
 def decide_together(decide: Callable[[], Answer]) -> Answer:
-    """What the first rank alone looks up, told to all.
+    """Calls a function on the first rank only and returns its result on all ranks.
 
     Args:
-        decide (Callable): Called by the first rank. Its answer has to be picklable.
+        decide (Callable): Called on the first rank. Its result has to be picklable.
 
     Raises:
-        OSError, ValueError: On all ranks, if the first one's call does.
+        OSError, ValueError: On all ranks, if the call on the first one raises it.
     """
     answer: list = [None, None]
     if is_main_process():
@@ -78,10 +78,10 @@ def decide_together(decide: Callable[[], Answer]) -> Answer:
 
 
 def read_timeout(cfg: Config) -> timedelta | None:
-    """How long a process waits for another: ``env_cfg.dist_cfg.timeout``, in seconds; None if it is not set.
+    """Reads how long processes wait for each other: ``env_cfg.dist_cfg.timeout`` in seconds; None if it is not set.
 
     Args:
-        cfg (Config): Of a run.
+        cfg (Config): Config of a run.
     """
     seconds = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout')
     return None if seconds is None else timedelta(seconds=seconds)

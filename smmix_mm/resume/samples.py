@@ -1,4 +1,4 @@
-"""Batches that depend on seed, epoch and sample alone: the same after a resume and with any number of workers."""
+"""Batches that depend only on seed, epoch and sample: the same after a resume and with any number of workers."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -16,12 +16,12 @@ from .interruption import shield_loader
 
 
 class SampleKey(int):
-    """The index of a sample, which also carries what its augmentation is drawn from.
+    """The index of a sample together with the seeds of its augmentation.
 
     Args:
-        index (int): Of the sample in the dataset.
-        seed (int): The run's.
-        epoch (int): Which pass over the data.
+        index (int): Index of the sample in the dataset.
+        seed (int): Seed of the run.
+        epoch (int): Number of the pass over the data.
         position (int, optional): As in :func:`smmix_mm.streams.sample_stream`. Defaults to None.
     """
 
@@ -34,22 +34,22 @@ class SampleKey(int):
         return SampleKey, (int(self), self.seed, self.epoch, self.position)
 
     def stream(self) -> np.random.Generator:
-        """The stream that the augmentation draws from."""
+        """Returns the stream that the augmentation draws from."""
         return sample_stream(self.seed, self.epoch, int(self), self.position)
 
 
 class SeededDataset(Dataset):
-    """A dataset whose samples depend on their key alone, with readable samples in the place of unreadable ones.
+    """A dataset whose samples depend on their key only, and which replaces unreadable samples by readable ones.
 
-    See :func:`smmix_mm.datasets.replacement.read_or_replace` for these. All attributes are those of the wrapped
-    dataset; plain indices give its plain samples.
+    See :func:`smmix_mm.datasets.replacement.read_or_replace` for the replacement. All attributes are those of the
+    wrapped dataset; plain indices return its plain samples.
 
     Args:
-        dataset (Dataset): With samples by index.
+        dataset (Dataset): A map-style dataset.
 
     Raises:
-        UnreadableImageError: From indexing, if too many in a row are unreadable, or the sample has no data sample to
-            carry the mark.
+        UnreadableImageError: From indexing, if too many images in a row are unreadable, or if the sample has no data
+            sample to mark as replaced.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -57,13 +57,13 @@ class SeededDataset(Dataset):
         self.__dict__['wrapped'] = dataset
 
     def __getattr__(self, name: str) -> Any:
-        # Copying and unpickling ask for attributes before there is a dataset.
+        # Copying and unpickling access attributes before the dataset is set.
         if name.startswith('__') or 'wrapped' not in self.__dict__:
             raise AttributeError(name)
         return getattr(self.wrapped, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Hooks that exchange the pipeline in the midst of a run mean the wrapped dataset's.
+        # Hooks that replace the pipeline during a run mean the wrapped dataset's.
         setattr(self.wrapped, name, value)
 
     def __reduce__(self) -> tuple:
@@ -79,21 +79,21 @@ class SeededDataset(Dataset):
         if get_worker_info() is None:
             with seeded_globals(stream):
                 return read_or_replace(self.wrapped, int(key), stream)
-        # Nothing else draws in a worker, and putting NumPy's state back takes longer than all the rest.
+        # Nothing else draws in a worker, and restoring NumPy's state takes longer than all other steps.
         seed_globals(stream)
         return read_or_replace(self.wrapped, int(key), stream)
 
 
 class KeyedBatches:
-    """A batch sampler that hands on another's indices as keys, and can leave out the first batches.
+    """A batch sampler that yields another one's indices as keys, and can skip the first batches.
 
     Args:
-        batches (BatchSampler): Any with ``sampler`` and ``batch_size``.
-        seed (int): The run's; may be set later, until the first iteration.
-        endless (bool): Whether to go on with the next pass over the data for ever. Defaults to False.
+        batches (BatchSampler): Has the attributes ``sampler`` and ``batch_size``.
+        seed (int): Seed of the run; may be set until the first iteration.
+        endless (bool): Whether to repeat passes over the data for ever. Defaults to False.
 
     Attributes:
-        epoch (int, optional): Of the next iteration, unless it is endless. None takes the sampler's.
+        epoch (int, optional): Epoch of the next iteration; unused if endless. None takes the sampler's.
     """
 
     def __init__(self, batches: BatchSampler, seed: int, endless: bool = False) -> None:
@@ -119,7 +119,7 @@ class KeyedBatches:
         return len(self.batches)
 
     def skip(self, count: int) -> None:
-        """Leaves out the first ``count`` batches of the next iteration; nothing of them is loaded."""
+        """Skips the first ``count`` batches of the next iteration without loading them."""
         self.left_out = count
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
@@ -128,7 +128,7 @@ class KeyedBatches:
         if self.endless:
             epoch = 0
             if isinstance(self.sampler, DefaultSampler):
-                # The passes before are all as long as this one, and need not be gone through.
+                # All passes have the same length, so earlier ones are skipped at once.
                 epoch, left_out = divmod(left_out, len(self))
         while True:
             if self.endless and hasattr(self.sampler, 'set_epoch'):
@@ -156,23 +156,23 @@ class KeyedBatches:
         return itertools.chain(first, batches)
 
     def _key(self, index: int, epoch: int, position: int) -> SampleKey:
-        """The key of a sample, by its position in this rank's stream of indices."""
+        """Returns the key of a sample from its position in this rank's stream of indices."""
         if isinstance(self.sampler, DefaultSampler):
             return SampleKey(index, self.seed, epoch)
         rank, world_size = get_dist_info()
         position = position * world_size + rank
         if isinstance(self.sampler, InfiniteSampler) and type(self.batches) is BatchSampler:
-            # It lines up one pass after another and deals them out to the ranks.
+            # It concatenates the passes and distributes the indices over the ranks.
             return SampleKey(index, self.seed, position // self.sampler.size)
-        # A sampler that may draw a sample several times a pass, or batches that are not in the sampler's order.
+        # The sampler may draw a sample several times per pass, or the batches do not follow its order.
         return SampleKey(index, self.seed, epoch, position)
 
 
 class ResumableLoader(DataLoader):
-    """A dataloader like another one, with :class:`SeededDataset` and :class:`KeyedBatches` in it.
+    """A copy of a dataloader that uses :class:`SeededDataset` and :class:`KeyedBatches`.
 
     Args:
-        loader (DataLoader): Any that has a batch sampler. It must not have been iterated with persistent workers.
+        loader (DataLoader): Has a batch sampler. It must not have been iterated with persistent workers.
         seed (int): As in :class:`KeyedBatches`.
         endless (bool): As in :class:`KeyedBatches`. Defaults to False.
 
@@ -207,11 +207,11 @@ class ResumableLoader(DataLoader):
         shield_loader(self)
 
     def __iter__(self) -> Iterator[Any]:
-        # A generator, which starts no worker before the first batch is asked for: mmengine 0.10.7 takes an iterator
-        # before a checkpoint is loaded, and would load the first batches in vain.
+        # A generator starts no worker before the first batch is requested: mmengine 0.10.7 creates an iterator before a
+        # checkpoint is loaded, and would load the first batches in vain.
         yield from super().__iter__()
 
     def batches_from(self, position: int) -> Iterator[tuple[int, Any]]:
-        """The batches with their numbers from ``position`` on; those before are not loaded."""
+        """Iterates over the batches from ``position`` on, with their numbers; earlier ones are not loaded."""
         self.batch_sampler.skip(position)
         return zip(itertools.count(position), self)

@@ -1,4 +1,4 @@
-"""The checkpoint that a run starts from: found, read once, checked, and handed to mmengine's loading."""
+"""Finds the checkpoint that a run starts from, reads it once, checks it, and passes it to mmengine."""
 
 import logging
 from collections import OrderedDict
@@ -23,18 +23,18 @@ from .ranks import decide_together
 
 LAST_CHECKPOINT = 'last_checkpoint'
 
-# Runs whose start is checked and handed on already.
+# Runners whose checkpoint is already checked and passed on.
 _prepared: WeakSet = WeakSet()
 
 
 @dataclass(frozen=True)
 class Start:
-    """A whole checkpoint.
+    """A complete checkpoint.
 
     Attributes:
-        path: A file, a folder of a sharded model, or an address.
-        content: What was read of it, as :func:`smmix_mm.checkpoint.read_whole` gives it; None for folders and
-            addresses, which mmengine reads.
+        path: A file, a folder of a sharded model, or a URL.
+        content: Its content, as returned by :func:`smmix_mm.checkpoint.read_whole`; None for folders and URLs, which
+            mmengine reads.
     """
 
     path: str
@@ -42,20 +42,20 @@ class Start:
 
 
 def prepare_start(runner: Runner) -> None:
-    """Finds what a run starts from, checks it, and has mmengine load it from what was read here.
+    """Finds and checks the checkpoint that a run starts from, and passes its content to mmengine's loading.
 
-    A checkpoint to resume has to be whole, or the one before is taken, and has to fit the model entirely. Of weights
-    that a classifier starts from (``load_from``) the backbone has to fit; detectors and segmentors, whose heads differ
-    in more ways, take what mmengine finds. Our train loops call this when they are built, whichever script runs them;
-    a second call for the same runner does nothing.
+    A checkpoint to resume from has to fit the model entirely; if it is corrupt, the previous one is used. When a
+    classifier starts from weights (``load_from``), the backbone has to fit. Detectors and segmentors, whose heads
+    differ in more ways, are left to mmengine. The train loops of this package call this when they are built; a second
+    call for the same runner does nothing.
 
     Args:
-        runner (Runner): Or a ``FlexibleRunner``, before it trains.
+        runner (Runner): A ``Runner`` or ``FlexibleRunner``, before it trains.
 
     Raises:
-        FileNotFoundError: If there are no weights where ``load_from`` says.
-        ValueError: If the checkpoint cannot be read, is of another architecture, or is torn without a whole one before
-            it.
+        FileNotFoundError: If ``load_from`` names a missing file.
+        ValueError: If the checkpoint cannot be read, has another architecture, or is corrupt and no earlier one is
+            complete.
     """
     if runner in _prepared or runner._has_loaded:
         return
@@ -78,7 +78,7 @@ def prepare_start(runner: Runner) -> None:
 
 
 def _check_architecture(runner: Runner, weights: Mapping[str, Tensor], source: str) -> None:
-    # FlexibleRunner builds it later than this.
+    # FlexibleRunner builds the model later.
     if isinstance(runner.model, Mapping):
         runner.model = MODELS.build(runner.model)
     parts = {name.partition('.')[0] for name in [*weights, *runner.model.state_dict()]} - {'backbone'}
@@ -86,10 +86,10 @@ def _check_architecture(runner: Runner, weights: Mapping[str, Tensor], source: s
 
 
 def find_start_together(work_dir: str | Path, named: str | None) -> Start | None:
-    """:func:`find_start` of the first rank; the others read the same file. Its errors are raised on all ranks.
+    """Calls :func:`find_start` on the first rank; the others read the same file. Errors are raised on all ranks.
 
     Args:
-        work_dir (str | Path): Of the run.
+        work_dir (str | Path): Work directory of the run.
         named (str, optional): The checkpoint that the user named.
     """
     found: list[Start | None] = []
@@ -105,17 +105,17 @@ def find_start_together(work_dir: str | Path, named: str | None) -> Start | None
 
 
 def find_start(work_dir: str | Path, named: str | None) -> Start | None:
-    """The checkpoint that ``resume=True`` goes on from.
+    """Finds the checkpoint that ``resume=True`` resumes from.
 
     Args:
-        work_dir (str | Path): Of the run.
+        work_dir (str | Path): Work directory of the run.
         named (str, optional): The checkpoint that the user named.
 
     Returns:
-        Start | None: None if there is none to go on from.
+        Start | None: None if there is no checkpoint.
 
     Raises:
-        ValueError: If the one that is named, or all there are, are torn.
+        ValueError: If the named checkpoint, or every one found, is corrupt.
     """
     if named is None:
         return _find_whole(work_dir)
@@ -128,18 +128,18 @@ def find_start(work_dir: str | Path, named: str | None) -> Start | None:
 
 
 def find_whole_checkpoint(work_dir: str | Path) -> str | None:
-    """The checkpoint to go on from: the last one that was written, or if that is torn, the one before.
+    """Finds the checkpoint to resume from: the last one written or, if it is corrupt, the previous one.
 
-    What is torn is named in the log.
+    Corrupt checkpoints are named in the log.
 
     Args:
-        work_dir (str | Path): Of the run. A folder that was moved or copied is searched itself, not where it was.
+        work_dir (str | Path): Work directory of the run. If it was moved or copied, its new place is searched.
 
     Returns:
         str | None: None if there are no checkpoints.
 
     Raises:
-        ValueError: If there are checkpoints and none is whole.
+        ValueError: If there are checkpoints but none is complete.
     """
     start = _find_whole(work_dir)
     return start and start.path
@@ -166,10 +166,10 @@ def _find_whole(work_dir: str | Path) -> Start | None:
 
 
 def _read(path: str) -> Start:
-    """Reads a checkpoint, unless it is a folder of a sharded model, which is checked, or an address."""
+    """Reads a checkpoint file; the folder of a sharded model is only checked, and a URL is left to mmengine."""
     if '://' in path:
         return Start(path)
-    # mmengine expands it, too.
+    # mmengine also expands ~.
     if not Path(path).expanduser().is_dir():
         return Start(path, read_whole(Path(path).expanduser()))
     fault = check_whole(path)
@@ -183,21 +183,21 @@ def _fault(error: FileNotFoundError | TornCheckpointError) -> str:
 
 
 def has_checkpoints(work_dir: str | Path) -> bool:
-    """Whether there is anything that a run could go on from, whole or torn.
+    """Whether there is any checkpoint to resume from, complete or corrupt.
 
     Args:
-        work_dir (str | Path): Of the run.
+        work_dir (str | Path): Work directory of the run.
     """
     return next(_candidates(Path(work_dir)), None) is not None
 
 
 def _candidates(work_dir: Path) -> Iterator[Path]:
-    """The last checkpoint that was written, then the others that can be gone on from, the furthest first."""
+    """Yields the last checkpoint written, then the other resumable ones, the most advanced first."""
     pointer = work_dir / LAST_CHECKPOINT
     named = pointer.read_text(errors='replace').strip().replace('\0', '') if pointer.is_file() else ''
     tried, folders = set(), [work_dir]
     if named:
-        # In a folder that was moved or copied the file of that name here is meant.
+        # If the folder was moved or copied, the file of that name in it is meant.
         moved = work_dir / Path(named).name
         first = moved if moved.exists() else Path(named)
         yield first
@@ -208,17 +208,17 @@ def _candidates(work_dir: Path) -> Iterator[Path]:
 
 
 def _by_progress(folder: Path) -> list[Path]:
-    """The checkpoints of a folder that can be gone on from, the furthest first; unreadable ones come first of all."""
+    """Lists the resumable checkpoints of a folder, the most advanced first; unreadable ones precede them."""
     progress = {}
     for path in folder.glob('*.pth'):
         try:
             content = {} if path.is_dir() else read_checkpoint(path, mapped=True)
             done = content.get('meta', {}).get('iter', 0)
-        # It may have been the furthest; its fault is to be named.
+        # It may be the most advanced one, so its fault has to be reported.
         except Exception:
             progress[path] = (float('inf'), path.name)
             continue
-        # Checkpoints for testing, such as best_*.pth, have no optimiser.
+        # Checkpoints for testing, such as best_*.pth, have no optimizer state.
         if path.is_dir() or {'optimizer', 'message_hub'} <= content.keys():
             progress[path] = (done, path.name)
     return sorted(progress, key=progress.get, reverse=True)

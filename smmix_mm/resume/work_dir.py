@@ -1,4 +1,4 @@
-"""The work directory of a run: it can be written to, and no other run trains there."""
+"""Checks that a run's work directory is writable, and locks it against other runs."""
 
 import errno
 import logging
@@ -23,17 +23,17 @@ _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def check_work_dir(work_dir: str | Path) -> None:
-    """Refuses a work directory that cannot be written to, before anything is built.
+    """Refuses a work directory that is not writable, before anything is built.
 
     Args:
-        work_dir (str | Path): Made if it does not exist.
+        work_dir (str | Path): Created if it does not exist.
 
     Raises:
-        OSError: If it cannot be made or written to, with what to do.
+        OSError: If it cannot be created or written to. The message says what to do.
     """
     with explained(Path(work_dir)):
         Path(work_dir).mkdir(parents=True, exist_ok=True)
-        # Under a name that no other process takes, on another machine neither.
+        # The name must be unique across processes and machines.
         with tempfile.NamedTemporaryFile(dir=work_dir, prefix='.probe-') as probe:
             probe.write(b'0')
             probe.flush()
@@ -41,16 +41,16 @@ def check_work_dir(work_dir: str | Path) -> None:
 
 @contextmanager
 def hold_work_dir(work_dir: str | Path) -> Iterator[None]:
-    """Keeps other runs from training in a work directory, and from removing its checkpoints, until the block is left.
+    """Locks a work directory within the block, so that no other run trains there or removes its checkpoints.
 
-    Of several ranks the first one holds it. The system lets go of it when that process ends, however it ends.
+    The first rank holds the lock. The operating system releases it when that process ends in any way.
 
     Args:
-        work_dir (str | Path): Of the run.
+        work_dir (str | Path): Work directory of the run.
 
     Raises:
-        ValueError: If another run trains there. It names that one's process and machine.
-        OSError: If the disk is full or must not be written to, with what to do.
+        ValueError: If another run trains there. The message names its process and machine.
+        OSError: If the disk is full or not writable. The message says what to do.
     """
     with ExitStack() as held:
 
@@ -65,10 +65,10 @@ def hold_work_dir(work_dir: str | Path) -> Iterator[None]:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Makes errors of a full disk or one that must not be written to say so.
+    """Explains errors of a full or unwritable disk, and says what to do.
 
     Args:
-        path (Path): What is written.
+        path (Path): The file or folder being written.
     """
     try:
         yield
@@ -87,7 +87,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def _lock(path: Path) -> AbstractContextManager:
-    """The open file, which this process has locked; nothing to close where the file system has no locks."""
+    """Locks a file and returns it open; a null context if the file system has no locks."""
     file, work_dir = path.open('a+'), path.parent
     try:
         locked = lock_file(file, wait=False)

@@ -1,4 +1,4 @@
-"""Pictures of batches, of what a model looks at, and of what it predicts."""
+"""Pictures of mixed batches, attention and predictions."""
 
 from .mixed_batch import draw_mixed_batch
 from .save_pictures import SavePictures

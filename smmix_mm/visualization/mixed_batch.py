@@ -1,4 +1,4 @@
-"""Pictures of what a mixing method does to a batch."""
+"""Pictures of mixed batches."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,19 +18,19 @@ from smmix_mm.structures import Question
 def draw_mixed_batch(
     model: MixingClassifier, images: Tensor, labels: list[str], path: str | Path, seed: int = 0
 ) -> None:
-    """Saves a picture with one row an image: target, attention, source, mixed by SMMix, mixed by CutMix.
+    """Saves a picture with one row per image: target and source with their attention, mixed by SMMix and by CutMix.
 
-    Both mix the same pairs with a region of the same size; they differ in where it is cut and pasted.
+    Both methods mix the same pairs with a region of the same size; they differ in where it is cut and pasted.
 
     Args:
-        model (MixingClassifier): Gives attention and the scale of the images.
+        model (MixingClassifier): Provides the attention and the normalisation of the images.
         images (Tensor): Preprocessed, ``(B, 3, H, W)``; the source of image ``b`` is image ``B - 1 - b``.
         labels (list[str]): Names of the images' classes.
-        path (str | Path): Where to write the picture, as PNG. Missing folders are made.
+        path (str | Path): Path of the PNG file. Missing folders are created.
         seed (int): Seed of the draws. Defaults to 0.
 
     Raises:
-        ValueError: If the model does not normalise its images: it was built without its preprocessing.
+        ValueError: If the model was built without its preprocessing, so that it does not normalise images.
     """
     if not getattr(model.data_preprocessor, '_enable_normalize', False):
         raise ValueError(
@@ -55,14 +55,14 @@ def draw_mixed_batch(
 
 
 def _to_pictures(model: MixingClassifier, images: Tensor) -> np.ndarray:
-    """Undoes the normalisation: ``(B, H, W, 3)`` from 0 to 1."""
+    """Undoes the normalisation and returns ``(B, H, W, 3)`` from 0 to 1."""
     preprocessor = model.data_preprocessor
     pixels = images.cpu() * preprocessor.std.cpu() + preprocessor.mean.cpu()
     return (pixels / 255).clamp(0, 1).permute(0, 2, 3, 1).numpy()
 
 
 def _to_heat(model: MixingClassifier, images: Tensor, attention: Tensor) -> np.ndarray:
-    """The attention of each token, from its image's least to its most attended, as colour over the image."""
+    """Overlays each image with the attention of its tokens, scaled from the image's minimum to its maximum."""
     low, high = attention.flatten(1).aminmax(dim=1)
     scaled = (attention - low[:, None, None]) / (high - low).clamp(min=1e-12)[:, None, None]
     enlarged = F.interpolate(scaled[:, None].float().cpu(), size=images.shape[-2:])[:, 0]
@@ -78,7 +78,7 @@ def _save_grid(columns: Mapping[str, np.ndarray], row_names: list[str], path: st
         axes[0][column].set_title(title, fontsize=9)
         for row in range(rows):
             axis = axes[row][column]
-            # Pixels as they are; smoothed ones would also make the file four times as large.
+            # Exact pixels; smoothing would also make the file four times as large.
             axis.imshow(pictures[row], interpolation='nearest')
             axis.set_xticks([])
             axis.set_yticks([])

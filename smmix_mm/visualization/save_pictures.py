@@ -1,4 +1,4 @@
-"""Pictures of what a model predicts."""
+"""Pictures of predictions."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,20 +15,20 @@ from torch import Tensor
 
 from smmix_mm.datasets.load_image import LoadImage
 
-# Smaller pictures have no room for the classes and scores that are written on them.
+# Smaller pictures are too small for the text of classes and scores.
 MIN_SIDE_WITH_TEXT = 384
 
 
 class SavePictures(Hook):
-    """Saves one picture per image of what was predicted, by the visualizer of the model's library.
+    """Saves one picture of the predictions per image, drawn by the visualizer of the model's library.
 
-    The libraries' own hooks differ in where they save and under which names, mmpretrain's swaps red and blue. Small
-    pictures are saved a whole number of times as large. The images are read as :class:`~smmix_mm.datasets.LoadImage`
-    reads them, with the settings of the test pipeline, so that what is drawn is what the model has seen.
+    The libraries' own hooks differ in folders and file names, and mmpretrain's swaps red and blue. Small pictures are
+    enlarged by a whole factor. Images are read by :class:`~smmix_mm.datasets.LoadImage` with the settings of the test
+    pipeline, so that the pictures show what the model has seen.
 
     Args:
-        folder (Path): Where the pictures go, under the names of the images.
-        **options: For the visualizer's ``add_datasample``.
+        folder (Path): Folder of the pictures, which keep the names of the images.
+        **options: Options of the visualizer's ``add_datasample``.
 
     Raises:
         ValueError: While testing, if the visualizer draws no predictions, or the dataset reads no image files.
@@ -50,12 +50,12 @@ class SavePictures(Hook):
         data_batch: Mapping | None = None,
         outputs: Sequence[BaseDataElement] | None = None,
     ) -> None:
-        # The visualizers draw in the main process alone.
+        # The visualizers draw only in the main process.
         for sample in outputs if is_main_process() else ():
             path = sample.get('img_path')
             if path is None:
                 raise ValueError(f'--show-dir needs img_path in the data samples, which hold {sample.all_keys()}')
-            # As the visualizers need it, RGB.
+            # The visualizers need RGB.
             image = np.ascontiguousarray(self.load(dict(img_path=str(path)))['img'][..., ::-1])
             factor = -(-MIN_SIDE_WITH_TEXT // min(image.shape[:2]))
             image = image.repeat(factor, axis=0).repeat(factor, axis=1)
@@ -72,7 +72,7 @@ class SavePictures(Hook):
                 )
 
     def _name(self, path: Path) -> str:
-        """The image's own; with a number, where another folder has an image of the same name."""
+        """Returns the image's name, with a number if an image of another folder has the same name."""
         name, number = path.name, 1
         while name in self.taken:
             number += 1
@@ -82,10 +82,10 @@ class SavePictures(Hook):
 
 
 def find_loader(dataset: Any) -> LoadImage:
-    """What reads an image as the dataset does, but always in colours and whole numbers, as pictures are drawn.
+    """Returns a transform that reads images as the dataset does, but always as colour with integer values.
 
     Args:
-        dataset (Any): Its ``pipeline``, or that of the dataset it wraps, has transforms or none.
+        dataset (Any): A dataset, possibly wrapped, with or without a ``pipeline``.
     """
     while not hasattr(dataset, 'pipeline') and hasattr(dataset, 'dataset'):
         dataset = dataset.dataset
@@ -93,11 +93,11 @@ def find_loader(dataset: Any) -> LoadImage:
     used = next((transform for transform in transforms if isinstance(transform, LoadImageFromFile)), None)
     if used is None:
         return LoadImage()
-    # OpenCV and Pillow do not turn what they are to leave unchanged.
+    # OpenCV and Pillow do not rotate images that they read unchanged.
     unturned = used.color_type == 'unchanged' or used.color_type.endswith('_ignore_orientation')
     return LoadImage(
         color_type='color_ignore_orientation' if unturned else 'color',
-        # The others do not decode to three channels of 8 bits.
+        # Other backends do not decode to three channels of 8 bits.
         imdecode_backend=used.imdecode_backend if used.imdecode_backend in ('cv2', 'turbojpeg') else 'pillow',
         file_client_args=used.file_client_args,
         backend_args=used.backend_args,
@@ -105,21 +105,21 @@ def find_loader(dataset: Any) -> LoadImage:
 
 
 def enlarge_sample(sample: BaseDataElement, factor: int) -> BaseDataElement:
-    """A copy whose boxes, masks and label maps, true and predicted, fit a picture ``factor`` times as large.
+    """Returns a copy whose boxes, masks and label maps, true and predicted, fit a picture ``factor`` times as large.
 
     Args:
-        sample (BaseDataElement): A detector's or a segmentor's.
-        factor (int): 1 changes nothing.
+        sample (BaseDataElement): A data sample of a detector or segmentor.
+        factor (int): The factor; 1 returns the sample itself.
     """
     if factor == 1:
         return sample
     sample = sample.clone()
     for name, field in sample.items():
-        # Not the logits beside them, which are large and not drawn.
+        # Not the logits, which are large and not drawn.
         if name in ('gt_sem_seg', 'pred_sem_seg'):
             setattr(sample, name, PixelData(data=_enlarge_pixels(field.data, factor)))
         elif isinstance(field, InstanceData):
-            # Cloning is shallow: the sample's own instances are still to be evaluated.
+            # Cloning is shallow, and the original instances still have to be evaluated.
             field = field.clone()
             if 'bboxes' in field:
                 # mmdet's box classes hold a tensor.

@@ -1,7 +1,7 @@
 """Trains one model with several mixing methods, one after another, and writes one table.
 
-Methods are the files of configs/_base_/methods; the rest of the config stays as it is. Runs that are done are not done
-again, one that was interrupted goes on from its last checkpoint. Example:
+Methods are the files of configs/_base_/methods; the rest of the config does not change. Finished runs are skipped, and
+an interrupted run resumes from its last checkpoint. Example:
 
     python tools/benchmarks/compare.py --methods cutmix transmix smmix --seeds 3 --epochs 8 \\
         --model configs/cutmix/pvt-mini_cutmix_1xb32-8e_digit-scenes.py
@@ -33,15 +33,15 @@ METHODS = {path.stem: path for path in sorted((ROOT / 'configs/_base_/methods').
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of one training.
+    """The result of one training.
 
     Attributes:
         accuracy: Top-1 in per cent after the last epoch.
         best: The highest of all epochs.
-        step_ms: Time per step in milliseconds, waiting for data included: the median of what was logged.
-        memory_mb: Peak memory in MB: of the GPU, or of the process where there is none; there, after an interruption,
-            of the last process.
-        seconds: Start and evaluation included; after an interruption, of the last process.
+        step_ms: Median of the logged times per step in milliseconds, including waiting for data.
+        memory_mb: Peak memory in MB of the GPU or, without a GPU, of the process (of the last one after an
+            interruption).
+        seconds: Duration including start and evaluation; after an interruption, of the last process.
     """
 
     accuracy: float
@@ -105,7 +105,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Builds every method before the first training, so that the last one is not refused after hours."""
+    """Builds every method before the first training, so that errors do not appear after hours."""
     teacher_wanted = False
     for method in args.methods:
         try:
@@ -121,18 +121,18 @@ def check(args: argparse.Namespace) -> None:
 
 
 def build_config(method: str, seed: int, teacher: str | None, args: argparse.Namespace) -> Config:
-    """The config of ``--model`` with another method, seed and length."""
+    """Returns the config of ``--model`` with another method, seed and length."""
     cfg = Config.fromfile(args.model)
     base = Config.fromfile(METHODS[method])
     mixing = base.mixing
     for name, value in args.set.items():
         if name.partition('.')[0] == method:
-            # Mixup, where it takes the other steps, stands first.
+            # If Mixup takes the other steps, it is listed first.
             mixing.augments[-1][name.partition('.')[2]] = value
     cfg.model.train_cfg = mixing
     cfg.mixing = mixing
     if 'criterion' in base:
-        # Stock losses divide by the batch alone; published is the mean over batch and classes.
+        # Stock losses divide only by the batch size; the published loss is the mean over batch and classes.
         cfg.model.head.loss.update(base.criterion, loss_weight=1 / cfg.model.head.num_classes)
     cfg.model.pop('teacher', None)
     if teacher:
@@ -150,7 +150,7 @@ def build_config(method: str, seed: int, teacher: str | None, args: argparse.Nam
 
 
 def shorten(cfg: Config, epochs: int) -> None:
-    """Trains for a number of epochs, the schedule stretched or compressed with it."""
+    """Sets the number of epochs, and stretches or compresses the schedule accordingly."""
     before = cfg.train_cfg.max_epochs
     cfg.train_cfg.max_epochs = epochs
     kept = []
@@ -173,7 +173,7 @@ def needs_teacher(method: str, args: argparse.Namespace) -> bool:
 
 
 def find_teacher(args: argparse.Namespace) -> str:
-    """The checkpoint of the teacher, trained first if it has to be."""
+    """Returns the checkpoint of the teacher, which is trained first if needed."""
     if args.teacher not in METHODS:
         return args.teacher
     train(args.teacher, 0, None, args)
@@ -185,13 +185,13 @@ def run_dir(method: str, seed: int, args: argparse.Namespace) -> Path:
 
 
 def train(method: str, seed: int, teacher: str | None, args: argparse.Namespace) -> Result:
-    """One training by tools/train.py, unless it is done.
+    """Trains with tools/train.py, unless the run is finished.
 
     Raises:
-        SystemExit: If it fails, or its folder holds a training with other settings.
+        SystemExit: If the training fails, or its folder holds a training with other settings.
     """
     folder = run_dir(method, seed, args)
-    # Beside the folder: mmengine dumps its own into it, completed, under the same name.
+    # Beside the folder, since mmengine saves its completed config in it under the same name.
     done, config = folder / 'result.json', folder.with_name(f'{method}_seed-{seed}.py')
     text = build_config(method, seed, teacher, args).pretty_text
     if config.exists() and config.read_text() != text:
@@ -208,7 +208,7 @@ def train(method: str, seed: int, teacher: str | None, args: argparse.Namespace)
     started = time.time()
     with (folder / 'log.txt').open('a') as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        # Waited for by hand: this way the kernel tells the peak memory of this child alone.
+        # os.wait4 returns the peak memory of this child process only.
         _, status, usage = os.wait4(process.pid, 0)
     if status:
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -221,7 +221,7 @@ def train(method: str, seed: int, teacher: str | None, args: argparse.Namespace)
 
 
 def summarise(folder: Path, process_mb: float, seconds: float) -> Result:
-    """Reads what mmengine wrote down, in one run or in several that go on from each other."""
+    """Summarises the values that mmengine logged in one run, or in a run and its resumptions."""
     rows = [
         json.loads(line)
         for path in sorted(folder.glob('*/vis_data/scalars.json'))
@@ -240,7 +240,7 @@ def summarise(folder: Path, process_mb: float, seconds: float) -> Result:
 
 
 def table(results: Mapping[str, Mapping[int, Result]]) -> str:
-    """Markdown: mean and sample standard deviation of the accuracy, medians of time and memory."""
+    """Returns a Markdown table: mean and sample standard deviation of the accuracy, medians of time and memory."""
     head = ('method', 'seeds', 'top-1 (%)', 'best epoch (%)', 'time per step (ms)', 'peak memory (MB)')
     lines = [head, [':--', *['--:'] * (len(head) - 1)]]
     for method, runs in results.items():
@@ -263,7 +263,7 @@ def spread(values: Sequence[float]) -> str:
 
 
 def write_report(args: argparse.Namespace, results: Mapping[str, Mapping[int, Result]]) -> None:
-    """Writes what there is so far, with what it was measured on."""
+    """Writes the results so far, with the hardware and software they were measured on."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
     settings: dict[str, Any] = {
         name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()

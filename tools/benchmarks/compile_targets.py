@@ -1,6 +1,6 @@
-"""What to compile: the backbone, the loss, or, as mmengine's switch does, the training step; graphs, breaks and time.
+"""Compares compiling the backbone, the loss, or, as mmengine's switch does, the training step: graphs, breaks and time.
 
-A small ViT with Mixup and SMMix, whose region sizes change from step to step, on random pictures.
+Trains a small ViT on random pictures with Mixup and SMMix, whose region sizes change from step to step.
 """
 
 import argparse
@@ -43,12 +43,12 @@ MODEL = dict(
 
 
 def make_step(target: str, backend: str, batch_size: int) -> Callable[[], None]:
-    """A training step of a fresh model, compiled in part; each call is the next step of a run."""
+    """Returns the training step of a new, partly compiled model; each call is the next step of a run."""
     torch.manual_seed(0)
     model = MODELS.build(copy.deepcopy(MODEL)).train()
     for part in model.modules():
         if isinstance(part, DropPath):
-            part.drop_prob = float(part.drop_prob)  # for all targets, or the NumPy scalar there breaks most graphs
+            part.drop_prob = float(part.drop_prob)  # for all targets: a NumPy scalar would break most graphs
     if target == 'backbone':
         compile_backbone(model, fullgraph=True, dynamic=False, backend=backend)
     elif target != 'nothing':
@@ -70,7 +70,7 @@ def make_step(target: str, backend: str, batch_size: int) -> Callable[[], None]:
 
 
 def compile_and_count(step: Callable[[], None], steps: int) -> dict[str, float]:
-    """Runs the first steps; the compilations are in them."""
+    """Runs the first steps, which include the compilations."""
     counters.clear()
     graphs, started = [], time.perf_counter()
     for _ in range(steps):
@@ -85,7 +85,7 @@ def compile_and_count(step: Callable[[], None], steps: int) -> dict[str, float]:
 
 
 def cause(error: Exception) -> str:
-    """What an exception says, in one line: torch names the cause in its later ones, and advice after those."""
+    """Returns the cause of an exception in one line; torch names it in a later line, followed by advice."""
     lines = [line.strip() for line in str(error).split('Set TORCHDYNAMO_VERBOSE')[0].splitlines()]
     return f'{type(error).__name__}: ' + ' '.join(line for line in lines if line)
 

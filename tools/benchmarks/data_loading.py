@@ -1,8 +1,8 @@
-"""Measures at what rate the input pipeline of an ImageNet config delivers images, and where its time goes.
+"""Measures the rate at which the input pipeline of an ImageNet config delivers images, and where its time goes.
 
-The dataset is made of two photographs that scikit-learn carries, resized to what is usual in ImageNet and laid out like
-it in a temporary folder. Rates are per second of processor time, main process and workers together, which other
-programs on the machine hardly touch; what the clock says stands beside them.
+The dataset is made of two photographs from scikit-learn, resized to the usual size of ImageNet's images and laid out
+like ImageNet in a temporary folder. Rates are per second of processor time of the main process and the workers, which
+other programs hardly affect; rates per second of wall-clock time are printed beside them.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from smmix_mm.resume.samples import ResumableLoader, SampleKey
 from smmix_mm.streams import seed_globals, seeded_globals
 
 CONFIGS = ('configs/smmix/deit-small_smmix_8xb128-300e_in1k.py', 'configs/smmix/swin-tiny_smmix_8xb128-300e_in1k.py')
-# The usual size of ImageNet's pictures, and about their mean size in bytes.
+# The usual size of ImageNet's images; the quality gives about their mean size in bytes.
 IMAGE_SIZE, JPEG_QUALITY = (500, 375), 97
 CLASSES = tuple(f'n{number:08d}' for number in range(10))
 BATCH_SIZE = 32
@@ -38,7 +38,7 @@ DEVICES = 8
 
 
 def make_images(root: Path, count: int) -> list[Path]:
-    """Writes JPEGs in ImageNet's layout: crops of two photographs, each of its own place, size and side."""
+    """Writes JPEGs in ImageNet's layout: crops of two photographs that differ in position, size and flip."""
     rng = np.random.default_rng(0)
     photographs = [Image.fromarray(image) for image in load_sample_images().images]
     for name in CLASSES:
@@ -58,7 +58,7 @@ def make_images(root: Path, count: int) -> list[Path]:
 
 
 def build_loader(config: str, root: Path, num_workers: int) -> ResumableLoader:
-    """The training loader of a config, as tools/train.py and the train loop make it."""
+    """Builds the training loader of a config as tools/train.py and the train loop do."""
     cfg = Config.fromfile(ROOT / config)
     cfg.train_dataloader.dataset.update(data_root=str(root), metainfo=dict(classes=CLASSES))
     cfg.train_dataloader.update(batch_size=BATCH_SIZE, num_workers=num_workers, pin_memory=False)
@@ -67,13 +67,13 @@ def build_loader(config: str, root: Path, num_workers: int) -> ResumableLoader:
 
 
 def cpu_seconds() -> float:
-    """Of this process and of those of its children that have ended."""
+    """Returns the processor time of this process and of its ended children."""
     usages = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def measure_loader(config: str, root: Path, num_workers: int, epochs: int) -> dict[str, float]:
-    """Images per second of the processor and of the clock; the start of the workers counts for the first alone."""
+    """Returns images per second of processor and wall-clock time; only the former includes the start of the workers."""
     loader = build_loader(config, root, num_workers)
     before = cpu_seconds()
     images, seconds = 0, 0.0
@@ -87,13 +87,13 @@ def measure_loader(config: str, root: Path, num_workers: int, epochs: int) -> di
         images += timed
         seconds += time.perf_counter() - started
     rate_by_clock = images / seconds
-    # Its workers end with it.
+    # The workers end with the loader.
     del batches, loader
     return {'per core': images / (cpu_seconds() - before), 'by clock': rate_by_clock}
 
 
 def measure_transforms(config: str, root: Path, count: int) -> dict[str, float]:
-    """Milliseconds of this process an image, by transform; and of seeding the generators for it, as a worker does."""
+    """Returns milliseconds of processor time per image, by transform and for seeding generators as in a worker."""
     dataset = build_loader(config, root, 0).dataset
     times: dict[str, list[float]] = {}
     for index in range(count):
@@ -109,14 +109,14 @@ def measure_transforms(config: str, root: Path, count: int) -> dict[str, float]:
 
 
 def seconds_of_seeding(index: int) -> float:
-    # A worker leaves its generators as they are; without workers their states are put back, which resume_cost.py times.
+    # A worker does not restore its generators' states. Without workers they are restored; resume_cost.py times that.
     started = time.thread_time()
     seed_globals(SampleKey(index, 0, 0).stream())
     return time.thread_time() - started
 
 
 def decoders() -> dict[str, Callable[[Path], Any]]:
-    """Ways of decoding a JPEG: the recipes' own, and what could be in its place."""
+    """Returns ways of decoding a JPEG: that of the recipes, and alternatives."""
     import cv2
 
     def pillow(path: Path) -> Any:
@@ -138,7 +138,7 @@ def decoders() -> dict[str, Callable[[Path], Any]]:
 
 
 def measure_decoding(paths: list[Path]) -> dict[str, float]:
-    """Milliseconds an image, by decoder."""
+    """Returns milliseconds per image, by decoder."""
     ways = decoders()
     times: dict[str, list[float]] = {name: [] for name in ways}
     for path in paths:
@@ -150,12 +150,12 @@ def measure_decoding(paths: list[Path]) -> dict[str, float]:
 
 
 def cores_needed(device_rate: float, core_rate: float, devices: int = DEVICES) -> float:
-    """Cores that keep devices busy.
+    """Returns the number of cores that keep the devices busy.
 
     Args:
         device_rate (float): Images per second that one device trains on.
         core_rate (float): Images per second that one core delivers.
-        devices (int): Their number. Defaults to 8.
+        devices (int): Number of devices. Defaults to 8.
     """
     return devices * device_rate / core_rate
 

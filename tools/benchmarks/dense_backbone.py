@@ -1,6 +1,6 @@
 """Times PVT-T on large pictures, forward and backward, against stock mmdet's PyramidVisionTransformer of that size.
 
-Time is measured interleaved in one process, peak memory in a process for each. Weights and pictures are random.
+Time is measured interleaved in one process, peak memory in one process per model. Weights and pictures are random.
 """
 
 import argparse
@@ -20,19 +20,19 @@ from smmix_mm.models import PVT
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = ('512x512', '800x1344')
 OURS, STOCK = 'smmix_mm.PVT', 'mmdet.PyramidVisionTransformer'
-# Allocators keep what they had: later steps show whether the first already took all that is needed.
+# Allocators keep freed memory: further steps show whether the first one already took all that is needed.
 MEMORY_STEPS = 2
 
 
 def build(name: str, device: torch.device) -> nn.Module:
-    """PVT-T for dense tasks, in training mode without stochastic depth."""
+    """Builds PVT-T for dense tasks, in training mode without stochastic depth."""
     if name == OURS:
         return PVT('tiny', out_type='featmap').to(device).train()
     return PyramidVisionTransformer(num_layers=[2, 2, 2, 2], drop_path_rate=0.0).to(device).train()
 
 
 def step(backbone: nn.Module, images: Tensor) -> Callable[[], None]:
-    """Forward, and backward from all four maps."""
+    """Returns a step: forward, and backward from all four maps."""
 
     def run() -> None:
         backbone.zero_grad()
@@ -48,7 +48,7 @@ def make_images(size: str, args: argparse.Namespace) -> Tensor:
 
 
 def time_size(size: str, args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Times both; returns as :func:`time_interleaved`."""
+    """Times both models; returns the same as :func:`time_interleaved`."""
     device = torch.device(args.device)
     images = make_images(size, args)
     runs = {name: (step(build(name, device), images), 1) for name in (OURS, STOCK)}
@@ -56,7 +56,7 @@ def time_size(size: str, args: argparse.Namespace) -> dict[str, dict[str, float]
 
 
 def peak_memory(name: str, size: str, args: argparse.Namespace) -> float:
-    """MiB that training steps take on top of the built model and its pictures, in this process."""
+    """Measures the MiB that training steps add to the built model and its pictures in this process."""
     device = torch.device(args.device)
     run = step(build(name, device), make_images(size, args))
     if device.type == 'cuda':
@@ -64,7 +64,7 @@ def peak_memory(name: str, size: str, args: argparse.Namespace) -> float:
         torch.cuda.reset_peak_memory_stats(device)
     else:
         before = resident_memory('VmRSS')
-        # Resets the peak; getrusage has none that can be reset, and starts at the parent's.
+        # Resets the peak. That of getrusage cannot be reset, and starts at the parent's.
         Path('/proc/self/clear_refs').write_text('5')
     for _ in range(MEMORY_STEPS):
         run()
@@ -73,7 +73,7 @@ def peak_memory(name: str, size: str, args: argparse.Namespace) -> float:
 
 
 def resident_memory(field: str) -> int:
-    """Bytes of this process in memory, now (``VmRSS``) or at most (``VmHWM``); Linux alone says."""
+    """Returns the bytes of this process in memory, current (``VmRSS``) or peak (``VmHWM``); Linux only."""
     lines = Path('/proc/self/status').read_text().splitlines()
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith(f'{field}:')))
 

@@ -29,7 +29,7 @@ METHODS = {
     'SMMix, teacher': dict(type='smmix_mm.SMMix', motivated_by='teacher'),
 }
 WITH_TEACHER = ('TokenMix', 'AttentiveMix', 'SMMix, teacher')
-# Their own computation alone, without the model.
+# Methods whose own computation is also timed without the model.
 ALONE = ('CutMix', 'SaliencyMix', 'FMix')
 RATIOS = {
     **{
@@ -47,7 +47,7 @@ RATIOS = {
 
 
 def time_methods(args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Times all of them; returns as :func:`time_interleaved`."""
+    """Times all methods; returns the same as :func:`time_interleaved`."""
     device = torch.device(args.device)
     batch = random_batch(args.batch_size, device)
     teacher = build(args.model, [], device)

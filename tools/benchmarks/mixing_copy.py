@@ -1,6 +1,6 @@
 """Times the mixing operation of SMMix, search and paste, against a plain copy of the batch.
 
-Sizes of regions are the smallest, the middle and the largest that SMMix draws.
+The regions have the smallest, a middle and the largest size that SMMix draws.
 """
 
 import argparse
@@ -14,10 +14,10 @@ from timing import time_interleaved, write_report
 
 from smmix_mm import functional
 
-# Patches of 16 pixels, as DeiT has them, and of 32, as PVT's last stage.
+# Patches of 16 pixels, as in DeiT, and of 32, as in PVT's last stage.
 GRIDS = {'14x14': ((3, 3), (7, 7), (10, 10)), '7x7': ((1, 1), (3, 3), (5, 5))}
 FORMATS = {'contiguous': torch.contiguous_format, 'channels_last': torch.channels_last}
-# A sample is long enough for the clock.
+# Makes a sample long enough for the clock.
 IMAGES_PER_SAMPLE = 128
 RATIOS = {
     'mixing / copy': lambda t: t['mixing'] / t['copy'],
@@ -26,7 +26,7 @@ RATIOS = {
 
 
 def time_batch(images: torch.Tensor, grid: str, region: tuple[int, int], rounds: int) -> dict[str, dict[str, float]]:
-    """Times one batch; returns as :func:`time_interleaved`."""
+    """Times one batch; returns the same as :func:`time_interleaved`."""
     sides = tuple(map(int, grid.split('x')))
     attention = torch.rand(len(images), *sides, device=images.device)
     repeats = max(1, IMAGES_PER_SAMPLE // len(images))
@@ -39,7 +39,7 @@ def time_batch(images: torch.Tensor, grid: str, region: tuple[int, int], rounds:
 
 
 def time_all(args: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
-    """Times all combinations; returns results by a name that tells dtype, format, batch, grid and region."""
+    """Times all combinations; returns results by a name made of dtype, format, batch, grid and region."""
     results = {}
     print('| dtype | memory format | batch | copy (ms) | ' + ' | '.join(f'{grid} tokens' for grid in GRIDS) + ' |')
     print('| :-- | :-- | --: | --: | ' + '--: | ' * len(GRIDS))

@@ -1,14 +1,14 @@
-"""What one draw for all ranks saves: the curve for 1 to 1024 ranks, and measurements with a few processes on the CPU.
+"""Shows the saving of one draw for all ranks: the curve for 1 to 1024 ranks, and measurements with CPU processes.
 
-A step of SMMix has an extra forward, that of CutMix or Mixup has not. Ranks wait for each other in every step. If each
-drew the method by itself, one that drew SMMix would keep all others waiting. Example:
+A step of SMMix has an extra forward; one of CutMix or Mixup does not. Ranks wait for each other in every step. If each
+rank drew its own method, one that drew SMMix would keep all others waiting. Example:
 
     python tools/benchmarks/one_draw.py --processes 2 4 --image docs/images/one_draw.png
 
-Three things are measured in each number of processes, under both policies: how often any rank drew SMMix, counted over
+Three things are measured for each number of processes, under both policies: how often any rank drew SMMix, counted over
 many draws of ``RandomMixing``; the time of real DDP steps of DeiT-T, which share the cores of this machine; and the
-time of steps in which forward, backward and extra forward are sleeps, standing for devices that share nothing. Times
-are given over those of the same steps without SMMix, which take turns with them.
+time of steps in which forward, backward and extra forward are sleeps, to simulate devices that share nothing. Times are
+relative to interleaved steps without SMMix.
 """
 
 import argparse
@@ -38,30 +38,30 @@ POLICIES = {'one draw': True, 'own draws': False}
 WITHOUT = 'without SMMix'
 AUGMENTS = [dict(type='smmix_mm.SMMix'), dict(type='mmpretrain.Mixup', alpha=0.8)]
 RANKS = [2**power for power in range(11)]
-# A forward is about a third of a step: backward costs as much as two.
+# A forward is about a third of a step, since backward costs as much as two forwards.
 EXTRA_FORWARD = 1 / 3
 DEVICE = torch.device('cpu')
 
 
 def share_of_steps(ranks: int, prob: float, same_on_all_ranks: bool) -> float:
-    """In what share of the steps the extra forward is waited for: ``p``, or ``1 - (1 - p) ** n``."""
+    """Returns the share of steps that wait for an extra forward: ``p``, or ``1 - (1 - p) ** n``."""
     return prob if same_on_all_ranks else 1 - (1 - prob) ** ranks
 
 
 def step_cost(ranks: int, prob: float, extra: float, same_on_all_ranks: bool) -> float:
-    """Mean time of a step over that of a step without the extra forward, which takes ``extra`` of such a step."""
+    """Returns the mean time of a step relative to one without the extra forward, which takes ``extra`` of that."""
     return 1 + share_of_steps(ranks, prob, same_on_all_ranks) * extra
 
 
 def count_draws(mixing: RandomMixing, draws: int) -> Tensor:
-    """``(draws,)``, 1 where any rank drew SMMix."""
+    """Returns ``(draws,)``, 1 where any rank drew SMMix."""
     paid = torch.tensor([mixing.draw()[0] is mixing.methods[0] for _ in range(draws)], dtype=torch.int64)
     torch_dist.all_reduce(paid, op=torch_dist.ReduceOp.MAX)
     return paid
 
 
 def under_policies(mixing: RandomMixing, run: Callable[[], None]) -> dict[str, Callable[[], None]]:
-    """A step under each policy, and one that never draws SMMix."""
+    """Returns a step under each policy, and one that never draws SMMix."""
     even = mixing.probs
 
     def step(probs: list[float], same_on_all_ranks: bool) -> None:
@@ -73,20 +73,20 @@ def under_policies(mixing: RandomMixing, run: Callable[[], None]) -> dict[str, C
 
 
 def time_steps(steps: dict[str, Callable[[], None]], count: int) -> dict[str, float]:
-    """Mean seconds of each step; they take turns."""
+    """Returns the mean seconds of each step, measured interleaved."""
     seconds = dict.fromkeys(steps, 0.0)
     for run in steps.values():
         run()
     for _ in range(count):
         for name, run in steps.items():
             torch_dist.barrier()
-            # Sleeping and waiting for others take no processor's time.
+            # Wall-clock time, since sleeping and waiting take no processor time.
             seconds[name] += measure(run, 1, DEVICE, time.perf_counter) / count
     return seconds
 
 
 def real_steps(batch_size: int) -> dict[str, Callable[[], None]]:
-    """Steps of DDP as training takes them."""
+    """Returns DDP steps as in training."""
     module = build('deit-tiny', AUGMENTS, DEVICE)
     model = MMDistributedDataParallel(module, broadcast_buffers=False)
     batch, optim_wrapper = random_batch(batch_size, DEVICE), build_optim_wrapper(model, None)
@@ -94,7 +94,7 @@ def real_steps(batch_size: int) -> dict[str, Callable[[], None]]:
 
 
 def sleeping_steps(step_seconds: float, extra_seconds: float) -> dict[str, Callable[[], None]]:
-    """Steps of devices that share nothing: the computation is a sleep, drawing and waiting for the others are real."""
+    """Returns steps of devices that share nothing: computation is a sleep, drawing and waiting for others are real."""
     mixing, gradient = RandomMixing(AUGMENTS), torch.zeros(1)
 
     def step() -> None:
@@ -106,7 +106,7 @@ def sleeping_steps(step_seconds: float, extra_seconds: float) -> dict[str, Calla
 
 
 def measure_in_processes(args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """All measurements of one number of processes."""
+    """Runs all measurements of one number of processes."""
     torch.manual_seed(0)
     shares = {
         name: count_draws(RandomMixing(AUGMENTS, same_on_all_ranks=same), args.draws).float().mean().item()
@@ -120,7 +120,7 @@ def measure_in_processes(args: argparse.Namespace) -> dict[str, dict[str, float]
 
 
 def measure_extra_forward(batch_size: int, repeats: int) -> float:
-    """An evaluation-mode forward with attention, over a CutMix step, in one process."""
+    """Measures an evaluation-mode forward with attention relative to a CutMix step, in one process."""
     model = build('deit-tiny', [dict(type='mmpretrain.CutMix', alpha=1.0)], DEVICE)
     batch, optim_wrapper = random_batch(batch_size, DEVICE), build_optim_wrapper(model, None)
     images = preprocess(model, batch)[0]
@@ -134,7 +134,7 @@ def measure_extra_forward(batch_size: int, repeats: int) -> float:
 
 
 def launch(args: argparse.Namespace, processes: int, extra: float) -> dict:
-    """Measures in that many processes."""
+    """Runs the measurements in the given number of processes."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, 'result.json')
         options = dict(
@@ -158,8 +158,8 @@ def over_without(seconds: dict[str, float], policy: str) -> float:
 
 
 def draw_figure(path: Path, results: dict[str, dict], prob: float, extra: float) -> None:
-    """The curve, and what was measured with devices that are sleeps."""
-    # Not needed by the processes that measure.
+    """Draws the curve and the measurements of simulated devices."""
+    # The measuring processes do not need it.
     import matplotlib
 
     matplotlib.use('Agg')

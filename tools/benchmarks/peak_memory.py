@@ -1,4 +1,4 @@
-"""Exact peak memory of a run: what torch's allocators hand out, byte by byte, not what the process has in memory."""
+"""Exact peak memory of a run, in bytes allocated by torch instead of the resident memory of the process."""
 
 import json
 import tempfile
@@ -12,14 +12,14 @@ CPU = 0  # as the trace numbers devices
 
 
 def peak_memory(run: Callable[[], None], device: torch.device) -> int:
-    """Bytes that a run holds at most, on top of what was there before it.
+    """Measures the peak memory of a run in bytes, in addition to the memory allocated before.
 
     Args:
-        run (Callable): Is called once. What it frees of the memory that was there before is not seen on the CPU.
-        device (torch.device): Of the tensors that count.
+        run (Callable): Called once. On the CPU, freeing memory that was allocated before is not recorded.
+        device (torch.device): Device of the tensors that count.
 
     Returns:
-        int: On CUDA that of the caching allocator's tensors, without what it keeps in reserve.
+        int: The peak. On CUDA it counts allocated tensors, not the reserve of the caching allocator.
     """
     if device.type == 'cuda':
         before = torch.cuda.memory_allocated(device)
@@ -35,13 +35,13 @@ def peak_memory(run: Callable[[], None], device: torch.device) -> int:
 
 
 def highest_total(events: list[dict]) -> int:
-    """Bytes that a trace's records of the CPU's memory reach, on top of where they start.
+    """Returns the peak of a trace's CPU memory records in bytes, relative to their start.
 
     Args:
-        events (list[dict]): Of a trace with ``profile_memory=True``.
+        events (list[dict]): Events of a trace with ``profile_memory=True``.
     """
     records = [event['args'] for event in events if event.get('name') == '[memory]']
     records = [record for record in records if record['Device Type'] == CPU]
-    # Each tells the total after it; totals go on from one profile of a process to the next.
+    # Each record holds the total after it; totals continue from one profile of a process to the next.
     starts = [record['Total Allocated'] - record['Bytes'] for record in records[:1]]
     return max((record['Total Allocated'] - starts[0] for record in records), default=0)

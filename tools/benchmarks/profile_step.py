@@ -1,7 +1,7 @@
-"""Profiles training steps with SMMix and with CutMix: which parts of the code take the time, and which operators.
+"""Profiles training steps with SMMix and with CutMix: the time of parts of the code and of operators.
 
-Parts are timed without the profiler, on a GPU by its own clock; then it watches two more steps. Its traces, one a
-method, open in https://ui.perfetto.dev and stay out of the repository. Weights and pictures are random.
+Parts are timed without the profiler, on a GPU by its own clock; then two more steps are profiled. The traces, one per
+method, can be opened in https://ui.perfetto.dev and are not part of the repository. Weights and pictures are random.
 """
 
 import argparse
@@ -31,28 +31,28 @@ PROFILED_STEPS = 2
 
 
 class Stopwatch:
-    """Times parts of a step, nested ones too: each part's own time is without those inside it.
+    """Times parts of a step, which may be nested: the time of a part excludes the parts inside it.
 
     Args:
-        device (torch.device): On CUDA its own clock is read, so that the host does not wait in the midst of a step.
+        device (torch.device): On CUDA the GPU's own clock is read, so that the host does not wait during a step.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.on_cuda = device.type == 'cuda'
         self._clock = pick_clock(device)
-        # What happened: a part began (its name) or ended (None), and when.
+        # Events and their times: a part began (its name) or ended (None).
         self._marks: list[tuple[str | None, Any]] = []
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Times what is done inside, and names it in a trace."""
+        """Times the code in the block, and names it in a trace."""
         self._marks.append((name, self._now()))
         with record_function(name):
             yield
         self._marks.append((None, self._now()))
 
     def wrap(self, name: str, function: Callable) -> Callable:
-        """A function whose calls are a part."""
+        """Returns a function whose calls are timed as a part."""
 
         @functools.wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -62,7 +62,7 @@ class Stopwatch:
         return timed
 
     def read(self) -> dict[str, float]:
-        """Seconds of each part by itself since the last reading; parts of the same name are added up."""
+        """Returns the seconds of each part since the last reading, adding up parts of the same name."""
         if self.on_cuda:
             torch.cuda.synchronize()
         seconds: dict[str, float] = {}
@@ -90,7 +90,7 @@ class Stopwatch:
 
 @contextmanager
 def watched(model: torch.nn.Module, optim_wrapper: Any, stopwatch: Stopwatch) -> Iterator[None]:
-    """Times the parts of the model's steps from outside, so that the library is free of it."""
+    """Times the parts of the model's steps from outside, so that the library needs no timing code."""
     method = model.mixing.methods[0]
     parts = [
         (model.data_preprocessor, 'forward', 'data preprocessor'),
@@ -114,7 +114,7 @@ def watched(model: torch.nn.Module, optim_wrapper: Any, stopwatch: Stopwatch) ->
         read = model.adapter.read
 
         def read_training(*args: Any, **kwargs: Any) -> Any:
-            # The motivation pass reads too, and is a part already.
+            # The motivation pass also reads, but is a part already.
             if not torch.is_grad_enabled():
                 return read(*args, **kwargs)
             with stopwatch.part('forward'):
@@ -125,7 +125,7 @@ def watched(model: torch.nn.Module, optim_wrapper: Any, stopwatch: Stopwatch) ->
 
 
 def profile_method(name: str, method: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Seconds by part, medians over the steps; shares by operator; where the trace is."""
+    """Returns median seconds by part, shares by operator, and the path of the trace."""
     device = torch.device(args.device)
     model = build(name, [METHODS[method]], device, channels_last=args.channels_last)
     if args.compile:
@@ -155,7 +155,7 @@ def profile_method(name: str, method: str, args: argparse.Namespace) -> dict[str
 
 
 def top_operators(profiler: profile, parts: set[str], on_cuda: bool, count: int = 12) -> dict[str, float]:
-    """Of all operators' own time, the shares of those that take the most."""
+    """Returns the operators with the most own time, as shares of that of all operators."""
     seconds = {}
     for event in profiler.key_averages():
         if event.key not in parts:
@@ -166,7 +166,7 @@ def top_operators(profiler: profile, parts: set[str], on_cuda: bool, count: int 
 
 
 def print_tables(name: str, found: Mapping[str, Mapping[str, Any]]) -> None:
-    """Markdown: milliseconds and share of the step by part, share of all operators by operator, one column a method."""
+    """Prints Markdown tables with one column per method: milliseconds and share by part, and share by operator."""
     totals = {method: sum(result['parts'].values()) for method, result in found.items()}
 
     def part(method: str, seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""What exact resume costs: seeding samples and steps, writing, reading and checking a checkpoint of DeiT-S's size."""
+"""Times exact resume: seeding samples and steps, and writing, reading and checking a checkpoint of DeiT-S's size."""
 
 import argparse
 import tempfile
@@ -12,7 +12,7 @@ from smmix_mm.checkpoint import read_whole
 from smmix_mm.files import write_whole
 from smmix_mm.streams import sample_stream, seed_globals, seed_step, seeded_globals
 
-# DeiT-S's parameters, with AdamW's two states of each.
+# Number of DeiT-S's parameters; AdamW adds two states of each.
 PARAMETERS = 22_050_664
 
 
@@ -22,7 +22,7 @@ def seed_sample_in_main() -> None:
 
 
 def best_time(call: Callable[[], object], number: int = 1, repeats: int = 5) -> float:
-    """Seconds of the fastest call."""
+    """Returns the seconds of the fastest call."""
     return min(timeit.repeat(call, number=number, repeat=repeats)) / number
 
 

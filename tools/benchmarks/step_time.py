@@ -1,6 +1,6 @@
-"""Times training steps of the ImageNet configs at 224 with CutMix and with SMMix, side by side, and their peak memory.
+"""Measures time and peak memory of training steps of the ImageNet configs at 224 with CutMix and with SMMix.
 
-Both recipes take Mixup in half of their steps. Weights and pictures are random. Examples:
+Both recipes use Mixup in half of their steps. Weights and pictures are random. Examples:
 
     python tools/benchmarks/step_time.py --models deit-small pvt-small --batch-size 8
     python tools/benchmarks/step_time.py --models deit-small pvt-small --batch-size 256 --device cuda --amp --compile
@@ -32,12 +32,12 @@ RECIPES = {
 
 
 def recipe(times: Times, method: str) -> float:
-    """Mean step of a recipe that takes a method in half of its steps and Mixup in the other half."""
+    """Returns the mean step of a recipe that uses a method in half of its steps and Mixup in the other half."""
     return (times[f'{method} step'] + times[f'Mixup step beside {method}']) / 2
 
 
 def bound(times: Times, part: float = 1.0) -> float:
-    """What a step may cost at most: CutMix's recipe and, in half of the steps, a part of 1.05 forward passes."""
+    """Returns the most a step may cost: CutMix's recipe and, in half of the steps, a part of 1.05 forward passes."""
     return recipe(times, 'CutMix') + 0.5 * 1.05 * part * times['evaluation forward']
 
 
@@ -61,13 +61,13 @@ RATIOS = {
 
 
 class Steps:
-    """The training steps of one recipe: a model, its optimiser, and the method that a step takes.
+    """The training steps of one recipe: a model, its optimiser, and the method of a step.
 
     Args:
-        name (str): Of the model.
+        name (str): Name of the model.
         augment (dict): Config of the method beside Mixup.
-        batch (Batch): Trained on in every step.
-        args (argparse.Namespace): Of this program.
+        batch (Batch): The batch of every step.
+        args (argparse.Namespace): Arguments of this program.
     """
 
     def __init__(self, name: str, augment: dict, batch: Batch, args: argparse.Namespace) -> None:
@@ -78,11 +78,11 @@ class Steps:
         self.optim_wrapper = build_optim_wrapper(self.model, args.amp)
 
     def mixup(self) -> None:
-        """A step with Mixup."""
+        """Runs a step with Mixup."""
         self._step([1.0, 0.0, 0.0])
 
     def method(self) -> None:
-        """A step with the other method."""
+        """Runs a step with the other method."""
         self._step([0.0, 1.0, 0.0])
 
     def _step(self, probs: list[float]) -> None:
@@ -91,13 +91,13 @@ class Steps:
 
 
 def mixing(images: Tensor, grid: tuple[int, int]) -> None:
-    """The mixing operation alone, with a region of half the grid's sides."""
+    """Runs only the mixing operation, with a region of half the grid's sides."""
     attention = torch.rand(len(images), *grid, device=images.device)
     functional.max_min_mix(images, attention, (grid[0] // 2, grid[1] // 2))
 
 
 def time_model(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Times all variants of a model; returns as :func:`time_interleaved`, and ``peak memory`` in MiB by step."""
+    """Times all variants of a model; adds ``peak memory`` in MiB by step to the result of :func:`time_interleaved`."""
     device = torch.device(args.device)
     batch = random_batch(args.batch_size, device)
     recipes = {method: Steps(name, augment, batch, args) for method, augment in RECIPES.items()}
@@ -123,7 +123,7 @@ def time_model(name: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def memory_ratios(peaks: Times) -> dict[str, float]:
-    """Peak memory of SMMix over CutMix's: of a step, and of a recipe, whose steps with Mixup count too."""
+    """Returns ratios of SMMix's peak memory to CutMix's: of a step, and of a recipe including its steps with Mixup."""
     recipes = {
         method: max(peaks[f'{method} step'], peaks[f'Mixup step beside {method}']) for method in ('SMMix', 'CutMix')
     }
@@ -135,7 +135,7 @@ def memory_ratios(peaks: Times) -> dict[str, float]:
 
 @contextmanager
 def forbid_synchronisation() -> Iterator[None]:
-    """On CUDA: what makes the host wait for the device is an error."""
+    """Makes operations in the block raise an error on CUDA if the host has to wait for the device."""
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode('error')
     try:
@@ -145,7 +145,7 @@ def forbid_synchronisation() -> Iterator[None]:
 
 
 def check_no_synchronisation(model: MixingClassifier, batch: Batch, args: argparse.Namespace) -> None:
-    """Loss and backward of either method.
+    """Checks loss and backward of both methods.
 
     Raises:
         RuntimeError: If one of them makes the host wait for the device.
@@ -153,7 +153,7 @@ def check_no_synchronisation(model: MixingClassifier, batch: Batch, args: argpar
     for probs in ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0]):
         model.mixing.probs = probs
         for forbidding in (False, True):
-            # The first run compiles, where that is asked for, and picks algorithms.
+            # The first run compiles, if requested, and selects algorithms.
             images, samples, _ = preprocess(model, batch)
             with forbid_synchronisation() if forbidding else torch.enable_grad():
                 with autocast(images.device, args.amp):

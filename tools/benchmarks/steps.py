@@ -1,4 +1,4 @@
-"""What the benchmarks of training steps share: the ImageNet models at 224, random batches, and steps to run."""
+"""Shared parts of the benchmarks of training steps: the ImageNet models at 224, random batches, and steps."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODELS_TIMED = ('deit-tiny', 'deit-small', 'pvt-tiny', 'pvt-small')
 NUM_CLASSES = 1000
 SIDE = 224
-# How train_step wants it: images as they are decoded, and their labels.
+# The input of train_step: decoded images and their labels.
 Batch = dict[str, Any]
 
 
@@ -31,7 +31,7 @@ def build(
     teacher: MixingClassifier | None = None,
     channels_last: bool = False,
 ) -> MixingClassifier:
-    """The ImageNet model of a name with methods that are drawn evenly."""
+    """Builds the ImageNet model of a name, with methods of equal probability."""
     cfg = Config.fromfile(ROOT / f'configs/smmix/{name}_smmix_8xb128-300e_in1k.py')
     cfg.model.train_cfg = dict(augments=augments)
     torch.manual_seed(0)
@@ -39,7 +39,7 @@ def build(
 
 
 def random_batch(batch_size: int, device: torch.device) -> Batch:
-    """Pictures of noise ``(B, 3, 224, 224)`` and labels, always the same, on the host as a data loader leaves them."""
+    """Returns fixed noise images ``(B, 3, 224, 224)`` and labels on the host, like a data loader."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (batch_size, 3, SIDE, SIDE), dtype=torch.uint8, generator=generator)
     samples = [DataSample().set_gt_label(label % NUM_CLASSES) for label in range(batch_size)]
@@ -47,18 +47,18 @@ def random_batch(batch_size: int, device: torch.device) -> Batch:
 
 
 def preprocess(model: MixingClassifier, batch: Batch) -> tuple[Tensor, list[DataSample], Tensor]:
-    """Normalised images, samples with one-hot labels, and those labels ``(B, 1000)``."""
+    """Returns normalised images, samples with one-hot labels, and these labels ``(B, 1000)``."""
     data = model.data_preprocessor(batch, True)
     return data['inputs'], data['data_samples'], torch.stack([sample.gt_score for sample in data['data_samples']])
 
 
 def autocast(device: torch.device, amp: str | None) -> AbstractContextManager:
-    """Autocast to a dtype by name; None casts nothing."""
+    """Returns autocast to a dtype by name; None disables it."""
     return torch.autocast(device.type, getattr(torch, amp)) if amp else nullcontext()
 
 
 def training_step(model: MixingClassifier, batch: Batch, amp: str | None = None) -> Callable[[], None]:
-    """mmengine's own step: preprocessing, forward, losses, backward and AdamW; with ``amp`` under that autocast."""
+    """Returns mmengine's own step: preprocessing, forward, losses, backward and AdamW, with autocast to ``amp``."""
     optim_wrapper = build_optim_wrapper(model, amp)
 
     def step() -> None:
@@ -77,7 +77,7 @@ def build_optim_wrapper(model: MixingClassifier, amp: str | None) -> OptimWrappe
 def evaluation(
     model: MixingClassifier, images: Tensor, attention: bool = False, amp: str | None = None, scale: float = 1.0
 ) -> Callable[[], None]:
-    """The motivation pass, with or without reading the attention."""
+    """Returns the motivation pass, with or without reading the attention."""
 
     def run() -> None:
         with autocast(images.device, amp):
@@ -87,7 +87,7 @@ def evaluation(
 
 
 def mix(model: MixingClassifier, images: Tensor, targets: Tensor) -> Callable[[], None]:
-    """The only method of a model by itself; it asks nothing."""
+    """Returns a call of a model's only method, which has no question."""
 
     def run() -> None:
         method, streams = model.mixing.draw()

@@ -1,8 +1,8 @@
-"""Timing side by side: what the benchmarks share.
+"""Shared parts of the benchmarks that time variants against each other.
 
-The machines that run this are shared and noisy: all variants run in one process, in random order within a round, and
-ratios are taken within a round before their medians are. On one thread of the CPU (``OMP_NUM_THREADS=1``) it is the
-processor's time that counts.
+Machines may be shared and noisy. Therefore all variants run in one process, in random order within a round; ratios are
+computed within each round, and then their medians are taken. On one thread of the CPU (``OMP_NUM_THREADS=1``)
+processor time is measured.
 """
 
 import argparse
@@ -18,20 +18,20 @@ import torch
 from mmengine.utils import track_iter_progress
 
 Times = Mapping[str, float]
-# Forward passes and the mixing are short: several of them make one sample.
+# Forward passes and the mixing are short, so one sample consists of several.
 INNER_REPEATS = 5
 
 
 def measure(
     run: Callable[[], None], repeats: int, device: torch.device, clock: Callable[[], float] | None = None
 ) -> float:
-    """Seconds of one run, averaged over repeats.
+    """Measures the seconds of one run, averaged over repeats.
 
     Args:
-        run (Callable): What is timed.
-        repeats (int): How many times it is run.
-        device (torch.device): Waited for before and after.
-        clock (Callable, optional): In seconds. Defaults to that of :func:`pick_clock`.
+        run (Callable): The function to time.
+        repeats (int): Number of runs.
+        device (torch.device): Synchronised before and after.
+        clock (Callable, optional): A clock in seconds. Defaults to that of :func:`pick_clock`.
     """
     clock = clock or pick_clock(device)
     _synchronise(device)
@@ -43,7 +43,7 @@ def measure(
 
 
 def pick_clock(device: torch.device) -> Callable[[], float]:
-    """The processor's time on one thread of the CPU, which other programs hardly touch; the clock elsewhere."""
+    """Picks processor time on one thread of the CPU, as other programs hardly affect it; otherwise wall-clock time."""
     on_one_thread = device.type == 'cpu' and torch.get_num_threads() == 1
     return time.process_time if on_one_thread else time.perf_counter
 
@@ -63,10 +63,10 @@ def time_interleaved(
     """Times variants against each other.
 
     Args:
-        runs (Mapping): By name, what to run and how many times for one sample. Each runs once before.
-        ratios (Mapping): By name, what to make of the seconds of one round.
-        rounds (int): Samples of each variant.
-        device (torch.device): Waited for around each sample.
+        runs (Mapping): By name, a function and its number of runs per sample. Each runs once before.
+        ratios (Mapping): By name, a function of the seconds of one round.
+        rounds (int): Number of samples of each variant.
+        device (torch.device): Synchronised before and after each sample.
         show_progress (bool): Whether to print a bar. Defaults to True.
 
     Returns:
@@ -87,7 +87,7 @@ def time_interleaved(
 
 
 def add_precision_options(parser: argparse.ArgumentParser) -> None:
-    """Options of a training step: device, precision, compilation, memory format."""
+    """Adds the options of a training step: device, precision, compilation, memory format."""
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument(
         '--amp',
@@ -107,7 +107,7 @@ def add_precision_options(parser: argparse.ArgumentParser) -> None:
 
 
 def amp_dtype(amp: str | None, device: torch.device) -> str | None:
-    """The dtype that ``--amp`` names, which is the engine's own default where it names none."""
+    """Returns the dtype that ``--amp`` names; without a name, the default of the engine."""
     if amp == 'default':
         return 'float16' if device.type == 'cuda' else 'bfloat16'
     return amp
@@ -121,7 +121,7 @@ def print_times(result: Mapping[str, Times]) -> None:
 
 
 def write_report(path: Path, args: argparse.Namespace, results: Mapping[str, Any]) -> None:
-    """Writes results to a JSON file, with what they were measured on."""
+    """Writes results to a JSON file, with the hardware and software they were measured on."""
     settings = {name: value for name, value in vars(args).items() if name not in ('out', 'threads')}
     clock = pick_clock(torch.device(getattr(args, 'device', 'cpu'))).__name__
     report = dict(torch=torch.__version__, **settings, threads=torch.get_num_threads(), clock=clock, results=results)

@@ -1,13 +1,12 @@
-"""Unpacks and verifies ADE20K, as of the Scene Parsing Benchmark: 150 classes.
+"""Unpacks and verifies ADE20K with the 150 classes of the Scene Parsing Benchmark.
 
-From http://data.csail.mit.edu/places/ADEchallenge/ take ADEChallengeData2016.zip. It becomes
+Download ADEChallengeData2016.zip from http://data.csail.mit.edu/places/ADEchallenge/. It is unpacked to
 
     data/ade/ADEChallengeData2016/
       images/{training,validation}/<name>.jpg
       annotations/{training,validation}/<name>.png
 
-A folder that is there already is left as it is; without --archives it is only verified. The exit status is 1 if
-anything is wrong.
+An existing folder is not changed; without --archives it is only verified. The exit status is 1 if there are problems.
 """
 
 from pathlib import Path
@@ -16,14 +15,14 @@ import numpy as np
 from folders import Report, inspect, list_files, parse_args, read_image, unpack
 
 ARCHIVE, FOLDER = 'ADEChallengeData2016.zip', 'ADEChallengeData2016'
-# Images of the originals, to compare with: a part of ADE20K will do.
+# Number of images of the full data set, for comparison: a part of ADE20K is accepted.
 ORIGINALS = {'training': 20210, 'validation': 2000}
-# 0 is of no class.
+# The value 0 means no class.
 NUM_CLASSES = 150
 
 
 def verify_split(root: Path, split: str, full: bool, report: Report) -> dict[str, int]:
-    """Refuses images without label map, and what cannot be read, differs in size or has values of no class."""
+    """Reports images without a label map, unreadable files, differing sizes and label values beyond the classes."""
     images, label_maps = root / 'images' / split, root / 'annotations' / split
     with_image = {name.removesuffix('.jpg') for name in list_files(images, '.jpg', report)}
     with_label_map = {name.removesuffix('.png') for name in list_files(label_maps, '.png', report)}

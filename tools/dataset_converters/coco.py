@@ -1,14 +1,14 @@
 """Unpacks and verifies COCO 2017.
 
-From https://cocodataset.org/#download take train2017.zip, val2017.zip and annotations_trainval2017.zip. They become
+Download train2017.zip, val2017.zip and annotations_trainval2017.zip from https://cocodataset.org/#download. They are
+unpacked to
 
     data/coco/
       annotations/instances_{train,val}2017.json
       train2017/<image>
       val2017/<image>
 
-Folders that are there already are left as they are; without --archives all are only verified. The exit status is 1 if
-anything is wrong.
+Existing folders are not changed; without --archives they are only verified. The exit status is 1 if there are problems.
 """
 
 import json
@@ -19,7 +19,7 @@ from pathlib import Path
 from folders import Report, inspect, list_files, parse_args, read_image, unpack
 
 ARCHIVES = {'train2017': 'train2017.zip', 'val2017': 'val2017.zip', 'annotations': 'annotations_trainval2017.zip'}
-# Images and annotations of the originals, to compare with: a part of COCO will do.
+# Numbers of images and annotations of the full data set, for comparison: a part of COCO is accepted.
 ORIGINALS = {'train2017': (118287, 860001), 'val2017': (5000, 36781)}
 NUM_CATEGORIES = 80
 KEYS = {
@@ -30,7 +30,7 @@ KEYS = {
 
 
 def read_annotations(path: Path, report: Report) -> dict | None:
-    """The content of an annotation file, if it has what it needs."""
+    """Reads an annotation file if it has the required keys."""
     if not path.is_file():
         report.refuse(path, 'does not exist')
         return None
@@ -51,7 +51,7 @@ def read_annotations(path: Path, report: Report) -> dict | None:
 
 
 def verify_annotations(path: Path, content: Mapping, report: Report) -> dict[str, int]:
-    """Refuses objects that cannot be trained on, and counts what is worth knowing."""
+    """Reports objects that cannot be trained on, and collects counts."""
     annotations = content['annotations']
     ids = {part: Counter(item['id'] for item in content[part]) for part in KEYS}
     for part, counts in ids.items():
@@ -62,7 +62,7 @@ def verify_annotations(path: Path, content: Mapping, report: Report) -> dict[str
     if len(ids['categories']) != NUM_CATEGORIES:
         report.refuse(path, f'has to hold {NUM_CATEGORIES} categories, but holds {len(ids["categories"])}')
     crowds = [annotation for annotation in annotations if annotation.get('iscrowd')]
-    # Nothing is trained on crowds.
+    # Crowd annotations are not trained on.
     bare = [item['id'] for item in annotations if not item.get('segmentation') and not item.get('iscrowd')]
     report.refuse(path, 'annotations have no segmentation, which Mask R-CNN needs; ids', bare)
     flat = [item for item in annotations if min(item['bbox'][2:]) < 1 or item['area'] <= 0]
@@ -77,7 +77,7 @@ def verify_annotations(path: Path, content: Mapping, report: Report) -> dict[str
 
 
 def verify_images(folder: Path, images: Sequence[Mapping], full: bool, report: Report) -> dict[str, int]:
-    """Refuses images that are missing, cannot be read, or are of another size than annotated."""
+    """Reports images that are missing, unreadable, or of another size than annotated."""
     there = set(list_files(folder, '', report))
     listed = {image['file_name'] for image in images}
     if there:

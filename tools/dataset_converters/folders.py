@@ -1,4 +1,4 @@
-"""What the converters share: their command line, unpacking archives, looking into images, and the report."""
+"""Shared parts of the converters: command line, unpacking of archives, checks of images, and the report."""
 
 import argparse
 import os
@@ -12,18 +12,18 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-# Images of each split that are opened without --full.
+# Number of images per split that are opened without --full.
 SAMPLE = 200
-# Of each kind of problem.
+# Number of files or ids named per kind of problem.
 MAX_NAMED = 10
 
 
 class Report:
-    """Problems, and a table of what was found, one column for each split.
+    """Problems, and a table of counts with one column per split.
 
     Attributes:
-        columns: Counts by name, by the name of the column.
-        problems: Each with the files or ids that have it.
+        columns: For each column, its counts by name.
+        problems: Each problem with the affected files or ids.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Report:
         self.problems: list[str] = []
 
     def refuse(self, where: Path, what: str, faulty: Sequence[object] | None = None) -> None:
-        """Notes a problem. With a list of what has it, there is none if the list is empty."""
+        """Records a problem; with an empty list of affected items there is none."""
         if faulty is None:
             self.problems.append(f'{where}: {what}')
         elif faulty:
@@ -40,10 +40,10 @@ class Report:
             self.problems.append(f'{where}: {len(faulty)} {what}: {named}{more}')
 
     def finish(self) -> None:
-        """Prints it.
+        """Prints the report.
 
         Raises:
-            SystemExit: With 1, if there are problems.
+            SystemExit: With status 1, if there are problems.
         """
         names = dict.fromkeys(name for counts in self.columns.values() for name in counts)
         width = max(map(len, names), default=0)
@@ -57,7 +57,7 @@ class Report:
 
 
 def parse_args(doc: str, data_root: str) -> argparse.Namespace:
-    """The command line of a converter: its docstring, and the default of ``--data-root``."""
+    """Parses the command line of a converter, given its docstring and the default of ``--data-root``."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--archives', type=Path, help='folder of the downloaded archives, to unpack first')
     parser.add_argument('--data-root', type=Path, default=Path(data_root), help='default: %(default)s')
@@ -66,12 +66,12 @@ def parse_args(doc: str, data_root: str) -> argparse.Namespace:
 
 
 def unpack(archive: Path, folder: str, target: Path) -> None:
-    """Unpacks a folder of an archive, beside the place that it takes when all is there.
+    """Unpacks a folder of an archive to a temporary place, and moves it to the target when it is complete.
 
     Args:
         archive (Path): A zip file.
-        folder (str): Its folder.
-        target (Path): What the folder becomes. Left alone if there is something already.
+        folder (str): A folder in the archive.
+        target (Path): Where the folder is moved. Not changed if it exists.
 
     Raises:
         SystemExit: If the archive is missing, truncated or corrupt, or has no such folder.
@@ -97,7 +97,7 @@ def unpack(archive: Path, folder: str, target: Path) -> None:
 
 
 def list_files(folder: Path, suffix: str, report: Report) -> list[str]:
-    """Names of the files of a folder, sorted; a folder that is missing or has none is refused."""
+    """Lists the files of a folder, sorted by name; a missing or empty folder is reported."""
     if not folder.is_dir():
         report.refuse(folder, 'does not exist')
         return []
@@ -108,7 +108,7 @@ def list_files(folder: Path, suffix: str, report: Report) -> list[str]:
 
 
 def read_image(path: Path) -> Image.Image:
-    """The whole image, turned as its EXIF data say: training reads it so too.
+    """Reads a complete image and rotates it by its EXIF data, as training does.
 
     Raises:
         ValueError: If it cannot be read.
@@ -123,18 +123,18 @@ def read_image(path: Path) -> Image.Image:
 def inspect(
     folder: Path, items: Sequence[Any], look: Callable[[Any], None], full: bool, report: Report, name: Callable = str
 ) -> int:
-    """Looks into images, several at a time, and reports what is wrong with them.
+    """Checks images, several at a time, and reports their problems.
 
     Args:
-        folder (Path): Where they lie.
-        items (Sequence): What ``look`` takes.
-        look (Callable): Raises a ``ValueError`` that says what is wrong with one.
-        full (bool): Whether to look at all, and not just at up to ``SAMPLE``, evenly apart.
-        report (Report): Where it is noted.
+        folder (Path): Folder of the images.
+        items (Sequence): Arguments of ``look``, one per image.
+        look (Callable): Raises a ``ValueError`` that describes the problem of an image.
+        full (bool): Whether to check all images instead of up to ``SAMPLE`` evenly spaced ones.
+        report (Report): Collects the problems.
         name (Callable): Names an item. Defaults to ``str``.
 
     Returns:
-        int: How many were looked at.
+        int: Number of images checked.
     """
 
     def judge(item: Any) -> str | None:

@@ -1,8 +1,8 @@
-"""Turns checkpoints in the authors' layouts into ours.
+"""Converts checkpoints from the authors' layouts to that of this project.
 
-Takes PVT (official, and SMMix's with its `token_head`), CaiT (official) and DeiT in timm's naming (official, and
-SMMix's), bare or under `model` or `state_dict`. The file is read without executing what is pickled in it. Fails on any
-key that has no place, and on any tensor that is missing.
+Supports PVT (official, and SMMix's with its `token_head`), CaiT (official) and DeiT in timm's naming (official, and
+SMMix's), bare or under `model` or `state_dict`. Pickled code in the file is not executed. Fails on unknown keys and on
+missing tensors.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def _count_blocks(weights: Mapping[str, Tensor], pattern: str) -> int:
 
 
 def _build_deit(weights: Mapping[str, Tensor]) -> VisionTransformer:
-    """The backbone that the shapes speak of, the number of heads apart."""
+    """Builds the backbone that the shapes describe; they do not tell the number of heads."""
     patch = weights['patch_embed.proj.weight']
     arch = dict(
         embed_dims=patch.shape[0],
@@ -38,7 +38,7 @@ def _build_deit(weights: Mapping[str, Tensor]) -> VisionTransformer:
 
 
 def _build_cait(weights: Mapping[str, Tensor]) -> CaiT:
-    """The backbone that the shapes speak of; the mixing of the heads tells their number too."""
+    """Builds the backbone that the shapes describe; the mixing of the heads also tells their number."""
     patch = weights['patch_embed.proj.weight']
     hidden_dims, dims = weights['blocks.0.mlp.fc1.weight'].shape
     arch = dict(
@@ -58,9 +58,9 @@ class Layout:
     """An official naming.
 
     Attributes:
-        mark: A key that none of the layouts after it has.
-        patterns: Regular expressions of its keys, and what they become.
-        build: The backbone that takes the converted weights.
+        mark: A key that no later layout in the list has.
+        patterns: Regular expressions of the keys, with their replacements.
+        build: Builds the backbone for the converted weights.
     """
 
     mark: str
@@ -108,14 +108,14 @@ def convert(weights: Mapping[str, Tensor]) -> tuple[str, 'OrderedDict[str, str]'
     """Finds a new name for every key.
 
     Args:
-        weights (Mapping[str, Tensor]): In an official layout.
+        weights (Mapping[str, Tensor]): Weights in an official layout.
 
     Returns:
-        tuple[str, OrderedDict[str, str]]: Name of the layout, and new names by old ones.
+        tuple[str, OrderedDict[str, str]]: Name of the layout, and a mapping from old to new names.
 
     Raises:
-        ValueError: If the layout is not known, a key has no place, or a tensor is missing or of a shape that does not
-            fit the others.
+        ValueError: If the layout or a key is unknown, or a tensor is missing or of a shape that does not fit the
+            others.
     """
     name = next((name for name, layout in LAYOUTS.items() if layout.mark in weights), None)
     if name is None:

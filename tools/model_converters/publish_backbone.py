@@ -1,19 +1,19 @@
-"""Strips a checkpoint to the weights of its backbone, and puts a hash into the file's name.
+"""Strips a checkpoint to the weights of its backbone, and adds a hash to the file name.
 
-Takes training checkpoints of ours, PVT's official ones and SMMix's, and writes <DST stem>-<8 digits of SHA-256>.pth. A
-PVT has to be whole; of other backbones, found below `backbone.`, all tensors are taken as they are. The file is read
-without executing what is pickled in it.
+Reads training checkpoints of this project, of official PVT and of SMMix, and writes <DST stem>-<8 digits of
+SHA-256>.pth. A PVT has to be complete; of other backbones, all tensors below `backbone.` are copied unchanged. Pickled
+code in the file is not executed.
 
---naming smmix_mm keeps the names, and class token and final norm too, so that one file serves classification and dense
-tasks: init_cfg=dict(type='Pretrained', checkpoint=...) of the backbone loads it.
+--naming smmix_mm keeps the names, the class token and the final norm, so that one file serves classification and dense
+tasks. The backbone loads it by init_cfg=dict(type='Pretrained', checkpoint=...).
 
---naming mmdet gives a PVT the names and shapes of stock mmdet's PyramidVisionTransformer, which then needs no plugin:
-init_cfg=dict(type='Pretrained', checkpoint=...) loads it, with convert_weights as it is by default or False, because
-the conversion leaves these names alone. Class token, its position embedding and final norm are dropped. Feature maps
-then differ, by a few 1e-5 of their size for a fresh PVT-T and for the demo's trained one: stock mmdet has one LayerNorm
-eps (1e-6) everywhere, the official PVT 1e-5 in the patch embeddings and after the spatial reduction. Both interpolate
-position embeddings in the same way. (Its conversion takes our naming too, but of 224 pixels alone, where it knows the
-class token's row by there being 50.)
+--naming mmdet gives a PVT the names and shapes of stock mmdet's PyramidVisionTransformer, which then needs no plugin.
+It loads the file by init_cfg=dict(type='Pretrained', checkpoint=...); convert_weights does not matter, because the
+conversion keeps these names. The class token, its position embedding and the final norm are dropped. Feature maps
+differ by a few 1e-5 of their size for a fresh PVT-T and for the demo's trained one: stock mmdet uses a LayerNorm eps of
+1e-6 everywhere, official PVT uses 1e-5 in the patch embeddings and after the spatial reduction. Both interpolate
+position embeddings in the same way. (mmdet's conversion also accepts the smmix_mm names, but only for 224 pixels, where
+it finds the class token because there are 50 rows.)
 """
 
 import argparse
@@ -32,11 +32,11 @@ from smmix_mm.models import PVT
 from smmix_mm.models.backbones.pvt_layout import settings_of
 from smmix_mm.models.pretrained import BESIDE_BACKBONE
 
-# The parts of a PVT. No other backbone calls one as it calls the first.
+# The parts of a PVT. No other backbone has a part with the name of the first.
 PARTS = [f'{part}{stage}' for part in ('patch_embed', 'pos_embed', 'block') for stage in range(1, 5)]
 PARTS += ['cls_token', 'norm']
 
-# Beginnings of the names within a block.
+# Prefixes of the names within a block.
 MMDET_NAMES = {
     'attn.q.': 'attn.attn.in_proj_',
     'attn.kv.': 'attn.attn.in_proj_',
@@ -47,17 +47,17 @@ MMDET_NAMES = {
 
 
 def check_whole(weights: Mapping[str, Tensor], source: Path) -> dict:
-    """Refuses a PVT of which anything is missing, left over, or of a shape that does not fit the others.
+    """Checks that the weights of a PVT are complete, and that their names and shapes fit each other.
 
     Args:
-        weights (Mapping[str, Tensor]): By the names of :class:`PVT`.
+        weights (Mapping[str, Tensor]): Weights with the names of :class:`PVT`.
         source (Path): Named in the error.
 
     Returns:
-        dict: Its settings, see :func:`settings_of`.
+        dict: Settings of the PVT, see :func:`settings_of`.
 
     Raises:
-        ValueError: With the names.
+        ValueError: If weights are missing, left over or of a wrong shape, with their names.
     """
     try:
         settings = settings_of(weights)
@@ -80,7 +80,7 @@ def check_whole(weights: Mapping[str, Tensor], source: Path) -> dict:
 
 
 def mmdet_name(name: str) -> str | None:
-    """What stock mmdet calls a tensor of PVT; None for what it does not have. Queries, keys and values share a name."""
+    """Returns stock mmdet's name of a PVT tensor; None if it has none. Queries, keys and values share a name."""
     if name == 'cls_token' or name.startswith('norm.'):
         return None
     part, stage, rest = re.fullmatch(r'(pos_embed|patch_embed|block)(\d)\.?(.*)', name).groups()
@@ -93,21 +93,21 @@ def mmdet_name(name: str) -> str | None:
     for ours, theirs in MMDET_NAMES.items():
         if rest.startswith(ours):
             rest = theirs + rest.removeprefix(ours)
-    # The position embedding stands before the blocks.
+    # The position embedding precedes the blocks.
     return f'layers.{stage}.1.{int(depth) + 1}.{rest}'
 
 
 def to_mmdet(weights: Mapping[str, Tensor]) -> 'OrderedDict[str, Tensor]':
-    """A whole PVT, as stock mmdet's ``PyramidVisionTransformer`` names and shapes it.
+    """Converts a complete PVT to the names and shapes of stock mmdet's ``PyramidVisionTransformer``.
 
     Args:
-        weights (Mapping[str, Tensor]): By the names of :class:`PVT`.
+        weights (Mapping[str, Tensor]): Weights with the names of :class:`PVT`.
 
     Returns:
-        OrderedDict[str, Tensor]: By the names of ``PyramidVisionTransformer``.
+        OrderedDict[str, Tensor]: Weights with the names of ``PyramidVisionTransformer``.
 
     Raises:
-        ValueError: If it has no bias of queries, keys and values.
+        ValueError: If queries, keys and values have no bias.
     """
     if 'block1.0.attn.q.bias' not in weights:
         raise ValueError("stock mmdet's PVT without qkv_bias has no bias after the attention either, but this one has")
@@ -119,7 +119,7 @@ def to_mmdet(weights: Mapping[str, Tensor]) -> 'OrderedDict[str, Tensor]':
         if '.attn.q.' in name:
             value = torch.cat([value, weights[name.replace('.attn.q.', '.attn.kv.')]])
         elif re.search(r'\.mlp\.fc[12]\.weight', name):
-            # Linear layers there are convolutions of one pixel.
+            # mmdet implements linear layers as 1 x 1 convolutions.
             value = value[:, :, None, None]
         elif name == 'pos_embed4' and 'cls_token' in weights:
             value = value[:, 1:]
@@ -128,20 +128,20 @@ def to_mmdet(weights: Mapping[str, Tensor]) -> 'OrderedDict[str, Tensor]':
 
 
 def publish(src: Path, dst: Path, naming: str, prefix: str | None = None) -> Path:
-    """Does what the program does, and prints the fate of every tensor.
+    """Writes the stripped checkpoint, and prints how every tensor was mapped.
 
     Args:
         src (Path): Checkpoint.
-        dst (Path): Where to write, without the hash.
+        dst (Path): Path of the new file, without the hash.
         naming (str): ``'smmix_mm'`` or ``'mmdet'``.
         prefix (str, optional): See :func:`smmix_mm.models.load_backbone`. Defaults to None.
 
     Returns:
-        Path: What was written.
+        Path: The file written.
 
     Raises:
-        FileNotFoundError, ValueError: If there is no such file, or no single whole backbone in it, or none that stock
-            mmdet has.
+        FileNotFoundError, ValueError: If the file does not exist, does not hold exactly one complete backbone, or holds
+            one that stock mmdet does not have.
     """
     weights = read_weights(src)
     settings = None

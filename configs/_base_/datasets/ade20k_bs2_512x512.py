@@ -1,12 +1,12 @@
-# ADE20K, 150 classes: mmseg's standard setting, and official PVT's way of testing.
+# ADE20K, 150 classes, with mmseg's standard setting and official PVT's test pipeline.
 dataset_type = 'mmseg.ADE20KDataset'
 data_root = 'data/ade/ADEChallengeData2016'
 
 train_pipeline = [
     dict(type='smmix_mm.LoadImage'),
-    # 0 stands for 'none of the classes' in the files: it is ignored, and the classes move down by one.
+    # In the files 0 means 'none of the classes'. It is ignored, and the classes are shifted down by one.
     dict(type='smmix_mm.LoadLabelMap', num_classes=150, reduce_zero_label=True),
-    # mmcv's, with mmseg's resizing.
+    # mmcv's transform with mmseg's resizing.
     dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), resize_type='mmseg.Resize', keep_ratio=True),
     dict(type='mmseg.RandomCrop', crop_size=(512, 512), cat_max_ratio=0.75),
     dict(type='mmseg.RandomFlip', prob=0.5),
@@ -17,16 +17,16 @@ train_pipeline = [
 val_pipeline = [
     dict(type='smmix_mm.LoadImage'),
     dict(type='mmseg.Resize', scale=(2048, 512), keep_ratio=True),
-    # Both sides up to the next multiple of 32, so that the four maps cover the whole picture: without it the published
-    # mIoU does not reproduce.
+    # Enlarges both sides to a multiple of 32, so that the four maps cover the whole picture. Without it the published
+    # mIoU is not reproduced.
     dict(type='mmseg.ResizeToMultiple', size_divisor=32),
-    # After the resizing: label maps are compared at the size of the original.
+    # After resizing, since label maps are compared at the original size.
     dict(type='smmix_mm.LoadLabelMap', num_classes=150, reduce_zero_label=True),
     dict(type='mmseg.PackSegInputs'),
 ]
 
-# By the names which mmseg's inferencer looks for and puts in their place; _scope_ makes all of them smmix_mm.LoadImage.
-# Label maps are loaded where there are any.
+# mmseg's inferencer looks for these names and replaces them; _scope_ resolves them to smmix_mm.LoadImage. Label maps
+# are loaded if there are any.
 test_pipeline = [dict(type='LoadImageFromFile', _scope_='smmix_mm'), *val_pipeline[1:]]
 
 train_dataloader = dict(
@@ -55,7 +55,7 @@ val_dataloader = dict(
         pipeline=val_pipeline,
     ),
 )
-# Its output includes the mean accuracy of the classes, mAcc.
+# The output includes the mean accuracy of the classes, mAcc.
 val_evaluator = dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'])
 
 test_dataloader = {**val_dataloader, 'dataset': {**val_dataloader['dataset'], 'pipeline': test_pipeline}}

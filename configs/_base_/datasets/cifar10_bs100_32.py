@@ -1,4 +1,4 @@
-# CIFAR-10 at its own size, with the usual crop and flip.
+# CIFAR-10 at its original size, with the usual crop and flip.
 dataset_type = 'mmpretrain.CIFAR10'
 data_root = 'data/cifar10'
 
@@ -26,7 +26,7 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
-    # Fetched on first use if it is not there; download=False forbids it.
+    # Downloaded on first use if missing; download=False forbids it.
     dataset=dict(type=dataset_type, data_root=data_root, split='train', download=True, pipeline=train_pipeline),
 )
 

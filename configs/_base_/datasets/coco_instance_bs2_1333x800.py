@@ -13,12 +13,12 @@ train_pipeline = [
 val_pipeline = [
     dict(type='smmix_mm.LoadImage'),
     dict(type='mmdet.Resize', scale=(1333, 800), keep_ratio=True),
-    # After the resizing: what is predicted is compared, and drawn, at the size of the original.
+    # After resizing, since predictions are compared and drawn at the original size.
     dict(type='smmix_mm.LoadInstances', with_bbox=True, with_mask=True),
     dict(type='mmdet.PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
 
-# By the name which mmdet's inferencer looks for and replaces; _scope_ makes it smmix_mm.LoadImage before and after.
+# mmdet's inferencer looks for this name and replaces it; _scope_ resolves both to smmix_mm.LoadImage.
 test_pipeline = [dict(type='LoadImageFromFile', _scope_='smmix_mm'), *val_pipeline[1:]]
 
 train_dataloader = dict(

@@ -1,9 +1,9 @@
-# Made on first use from the handwritten digits that scikit-learn carries, see smmix_mm.DigitScenes.
+# Generated on first use from scikit-learn's handwritten digits, see smmix_mm.DigitScenes.
 dataset_type = 'smmix_mm.DigitScenes'
 data_root = 'data/digit_scenes'
 
-# The middle of the range, not of these dark pictures: around zero the norm of the patch embedding would blow the noise
-# of the background up to the size of a digit.
+# The middle of the pixel range, not the mean of these dark pictures. With a background around zero, the norm of the
+# patch embedding would amplify its noise to the strength of a digit.
 data_preprocessor = dict(
     num_classes=10,
     mean=[127.5, 127.5, 127.5],
@@ -11,7 +11,7 @@ data_preprocessor = dict(
     to_rgb=True,
 )
 
-# Digits must not be flipped, and they stand anywhere already: no augmentation but the mixing.
+# No augmentation except mixing: digits must not be flipped, and their positions already vary.
 train_pipeline = [
     dict(type='smmix_mm.LoadImage', imdecode_backend='cv2'),
     dict(type='mmpretrain.PackInputs'),

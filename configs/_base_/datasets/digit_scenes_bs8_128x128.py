@@ -1,12 +1,12 @@
-# Made on first use, see smmix_mm.datasets.digit_scenes. The transforms are ADE20K's, at the pictures' own scale.
+# Generated on first use, see smmix_mm.datasets.digit_scenes. The transforms are ADE20K's, at the pictures' own scale.
 dataset_type = 'smmix_mm.DigitScenesSegmentation'
 data_root = 'data/digit_scenes_dense'
 
 train_pipeline = [
     dict(type='smmix_mm.LoadImage'),
-    # 0 stands for 'none of the classes' in the files: it is ignored, and the classes move down by one.
+    # In the files 0 means 'none of the classes'. It is ignored, and the classes are shifted down by one.
     dict(type='smmix_mm.LoadLabelMap', num_classes=11, reduce_zero_label=True),
-    # mmcv's, with mmseg's resizing.
+    # mmcv's transform with mmseg's resizing.
     dict(type='RandomResize', scale=(160, 128), ratio_range=(0.8, 1.25), resize_type='mmseg.Resize', keep_ratio=True),
     dict(type='mmseg.RandomCrop', crop_size=(128, 128), cat_max_ratio=0.75),
     # Digits must not be flipped.
@@ -18,15 +18,15 @@ train_pipeline = [
 val_pipeline = [
     dict(type='smmix_mm.LoadImage'),
     dict(type='mmseg.Resize', scale=(160, 128), keep_ratio=True),
-    # Both sides up to the next multiple of 32, so that the maps cover the whole picture.
+    # Enlarges both sides to a multiple of 32, so that the maps cover the whole picture.
     dict(type='mmseg.ResizeToMultiple', size_divisor=32),
-    # After the resizing: label maps are compared at the size of the original.
+    # After resizing, since label maps are compared at the original size.
     dict(type='smmix_mm.LoadLabelMap', num_classes=11, reduce_zero_label=True),
     dict(type='mmseg.PackSegInputs'),
 ]
 
-# By the names which mmseg's inferencer looks for and puts in their place; _scope_ makes all of them smmix_mm.LoadImage.
-# Label maps are loaded where there are any.
+# mmseg's inferencer looks for these names and replaces them; _scope_ resolves them to smmix_mm.LoadImage. Label maps
+# are loaded if there are any.
 test_pipeline = [dict(type='LoadImageFromFile', _scope_='smmix_mm'), *val_pipeline[1:]]
 
 train_dataloader = dict(
@@ -44,7 +44,7 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type=dataset_type, data_root=data_root, split='val', pipeline=val_pipeline),
 )
-# Its output includes the mean accuracy of the classes, mAcc.
+# The output includes the mean accuracy of the classes, mAcc.
 val_evaluator = dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'])
 
 test_dataloader = {**val_dataloader, 'dataset': {**val_dataloader['dataset'], 'pipeline': test_pipeline}}

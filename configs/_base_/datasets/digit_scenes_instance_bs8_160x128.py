@@ -1,4 +1,4 @@
-# Made on first use, see smmix_mm.datasets.digit_scenes. The transforms are COCO's, at the pictures' own scale.
+# Generated on first use, see smmix_mm.datasets.digit_scenes. The transforms are COCO's, at the pictures' own scale.
 dataset_type = 'smmix_mm.DigitScenesDetection'
 data_root = 'data/digit_scenes_dense'
 
@@ -14,12 +14,12 @@ train_pipeline = [
 val_pipeline = [
     dict(type='smmix_mm.LoadImage'),
     dict(type='mmdet.Resize', scale=(160, 128), keep_ratio=True),
-    # After the resizing: what is predicted is compared, and drawn, at the size of the original.
+    # After resizing, since predictions are compared and drawn at the original size.
     dict(type='smmix_mm.LoadInstances', with_bbox=True, with_mask=True),
     dict(type='mmdet.PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
 
-# By the name which mmdet's inferencer looks for and replaces; _scope_ makes it smmix_mm.LoadImage before and after.
+# mmdet's inferencer looks for this name and replaces it; _scope_ resolves both to smmix_mm.LoadImage.
 test_pipeline = [dict(type='LoadImageFromFile', _scope_='smmix_mm'), *val_pipeline[1:]]
 
 train_dataloader = dict(
@@ -32,7 +32,7 @@ train_dataloader = dict(
         type=dataset_type,
         data_root=data_root,
         split='train',
-        # Pictures without any digit are trained on too.
+        # Pictures without digits are also used for training.
         filter_cfg=dict(filter_empty_gt=False),
         pipeline=train_pipeline,
     ),

@@ -28,8 +28,8 @@ train_pipeline = [
         magnitude_std=0.5,
         hparams=dict(pad_val=[round(value) for value in bgr_mean], interpolation='bicubic'),
     ),
-    # Off in the released code, 0.25 in DeiT's own. As timm erases: 2 % to a third of the area, filled with noise that
-    # is N(0, 1) once it is normalised.
+    # Off in the released code, 0.25 in DeiT's own. Erases like timm: 2 % to a third of the area, filled with noise that
+    # is N(0, 1) after normalisation.
     dict(
         type='mmpretrain.RandomErasing',
         erase_prob=0.0,

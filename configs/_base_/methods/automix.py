@@ -1,11 +1,10 @@
-# AutoMix by itself in every step, as OpenMixup's benchmark runs it (arXiv 2209.04851), whose figures the SMMix paper
-# cites.
+# AutoMix alone in every step, as in OpenMixup's benchmark (arXiv 2209.04851), whose results the SMMix paper cites.
 mixing = dict(
     augments=[
         dict(
             type='smmix_mm.AutoMix',
             alpha=2.0,
-            # The middle one: block 6 of DeiT-S's 12, the 7 x 7 map of Swin-T, stage 3 of a PVT.
+            # None is the middle one: block 6 of DeiT-S's 12, the 7 x 7 map of Swin-T, stage 3 of a PVT.
             layer=None,
             momentum=0.001,
             end_momentum=0.00001,
@@ -20,8 +19,8 @@ mixing = dict(
     same_on_all_ranks=True,
 )
 
-# Goes into paramwise_cfg.custom_keys, beside smmix_mm.GroupedCosineAnnealingLR: the learning rate of the mix block
-# falls to 1e-4. Settings of a key take the place of all others, so biases are kept from decay here.
+# For paramwise_cfg.custom_keys. With smmix_mm.GroupedCosineAnnealingLR the learning rate of the mix block falls to
+# 1e-4. A custom key overrides all other settings, so biases are excluded from weight decay here.
 mix_block_keys = {
     '.mix_block': dict(eta_min=1e-4),
     '.mix_block.query_key.bias': dict(eta_min=1e-4, decay_mult=0.0),

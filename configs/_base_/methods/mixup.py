@@ -1,4 +1,4 @@
-# Mixup by itself in every step.
+# Mixup alone in every step.
 mixing = dict(
     augments=[dict(type='mmpretrain.Mixup', alpha=0.8)],
     probs=[1.0],

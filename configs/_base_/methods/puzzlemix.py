@@ -1,5 +1,5 @@
-# PuzzleMix by itself in every step, as OpenMixup's benchmark runs it (arXiv 2209.04851), whose figures the SMMix paper
-# cites. It needs the packages gco-wrapper and scipy.
+# PuzzleMix alone in every step, as in OpenMixup's benchmark (arXiv 2209.04851), whose results the SMMix paper cites.
+# It needs the packages gco-wrapper and scipy.
 mixing = dict(
     augments=[
         dict(

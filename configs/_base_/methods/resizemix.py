@@ -1,5 +1,5 @@
-# ResizeMix by itself in every step, as OpenMixup's benchmark runs it (arXiv 2209.04851), whose figures the SMMix paper
-# cites. mmpretrain.ResizeMix pastes twice the area.
+# ResizeMix alone in every step, as in OpenMixup's benchmark (arXiv 2209.04851), whose results the SMMix paper cites.
+# mmpretrain.ResizeMix pastes twice the area.
 mixing = dict(
     augments=[dict(type='smmix_mm.ResizeMix', side_ratio=(0.1, 0.8), interpolation='nearest')],
     probs=[1.0],

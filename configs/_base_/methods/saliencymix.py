@@ -1,6 +1,6 @@
-# SaliencyMix by itself in every step, as OpenMixup's benchmark runs it (arXiv 2209.04851), whose figures the SMMix
-# paper cites: with Beta(0.2, 0.2). The paper of the method has Beta(1, 1) and opencv-contrib's detector:
-# saliency='fine_grained', if that package is installed.
+# SaliencyMix alone in every step, as in OpenMixup's benchmark (arXiv 2209.04851), whose results the SMMix paper cites.
+# The benchmark uses Beta(0.2, 0.2). The SaliencyMix paper uses Beta(1, 1) and the detector of opencv-contrib, which
+# saliency='fine_grained' selects if that package is installed.
 mixing = dict(
     augments=[dict(type='smmix_mm.SaliencyMix', alpha=0.2, saliency='spectral_residual')],
     probs=[1.0],

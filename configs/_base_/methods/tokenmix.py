@@ -1,5 +1,5 @@
-# TokenMix in half of the steps, Mixup in the other half. It needs two things beside: a teacher, see ../teachers, and
-# the criterion below.
+# TokenMix in half of the steps, Mixup in the other half. It also needs a teacher, see ../teachers, and the criterion
+# below.
 mixing = dict(
     augments=[
         dict(type='mmpretrain.Mixup', alpha=0.8),
@@ -16,6 +16,6 @@ mixing = dict(
     same_on_all_ranks=True,
 )
 
-# Goes into the head's loss: binary cross-entropy, in Mixup steps too. Stock losses divide by the batch alone, so a
-# config adds loss_weight=1 / num_classes, which makes it the mean over batch and classes.
+# For the head's loss: binary cross-entropy, also in Mixup steps. Stock losses divide only by the batch size, so configs
+# add loss_weight=1 / num_classes to get the mean over batch and classes.
 criterion = dict(use_sigmoid=True)

@@ -1,5 +1,5 @@
-# TransMix in half of the steps, Mixup in the other half. The released file for DeiT-S asks for a probability of 0.8,
-# but under a key that the program ignores: 0.5 was in force. For DeiT-B 0.8 was.
+# TransMix in half of the steps, Mixup in the other half. The released file for DeiT-S sets a probability of 0.8 under a
+# key that the program ignores, so 0.5 was used. For DeiT-B 0.8 was used.
 mixing = dict(
     augments=[
         dict(type='mmpretrain.Mixup', alpha=0.8),

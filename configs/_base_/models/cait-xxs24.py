@@ -1,5 +1,5 @@
-# CaiT-XXS-24, arXiv 2103.17239: drop path and layer scale as in that paper for this size, which the released SMMix
-# scripts do not show.
+# CaiT-XXS-24, arXiv 2103.17239: drop path and layer scale as in that paper for this size, since the released SMMix
+# scripts do not contain it.
 model = dict(
     type='smmix_mm.MixingClassifier',
     backbone=dict(

@@ -1,4 +1,4 @@
-# Semantic FPN as on ADE20K, everything smaller. The third stage is left out: it has the stride of the fourth.
+# A smaller version of Semantic FPN on ADE20K. The third stage is left out, as it has the stride of the fourth.
 _base_ = ['./fpn_pvt-tiny.py', './pvt-mini_backbone.py']
 
 model = dict(
@@ -11,7 +11,7 @@ model = dict(
         in_index=[0, 1, 2],
         feature_strides=[4, 8, 16],
         num_classes=11,
-        # Nine of ten pixels are background: with full weight on them little else is predicted after so short a run.
+        # Nine of ten pixels are background. With full weight, a short run would predict little else.
         loss_decode=dict(_delete_=True, type='smmix_mm.ClassWeightedCrossEntropy', class_weight=[0.2, *[1.0] * 10]),
     ),
 )

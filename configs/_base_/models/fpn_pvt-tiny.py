@@ -1,4 +1,4 @@
-# Semantic FPN, arXiv 1901.02446, on PVT-T: mmseg's Semantic FPN R-50, on which official PVT builds too.
+# Semantic FPN, arXiv 1901.02446, on PVT-T, with the settings of mmseg's Semantic FPN R-50, as in official PVT.
 model = dict(
     type='mmseg.EncoderDecoder',
     data_preprocessor=dict(
@@ -6,7 +6,7 @@ model = dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
-        # Training crops of pictures that are smaller than the crop are padded to it, the labels with 'ignored'.
+        # Pictures smaller than the training crop are padded, their label maps with the ignored value.
         size=(512, 512),
         pad_val=0,
         seg_pad_val=255,

@@ -1,4 +1,4 @@
-# Mask R-CNN as on COCO, everything smaller. The third stage is left out: it has the stride of the fourth.
+# A smaller version of Mask R-CNN on COCO. The third stage is left out, as it has the stride of the fourth.
 _base_ = ['./mask-rcnn_pvt-tiny_fpn.py', './pvt-mini_backbone.py']
 
 model = dict(
@@ -8,7 +8,7 @@ model = dict(
     neck=dict(in_channels=[16, 32, 128], out_channels=32, num_outs=4),
     rpn_head=dict(in_channels=32, feat_channels=32, anchor_generator=dict(strides=[4, 8, 16, 32])),
     roi_head=dict(
-        # Digits of 26 to 44 pixels: both on the finest map.
+        # Digits have 26 to 44 pixels, so both use the finest map.
         bbox_roi_extractor=dict(out_channels=32, featmap_strides=[4, 8, 16]),
         bbox_head=dict(in_channels=32, fc_out_channels=128, num_classes=10),
         mask_roi_extractor=dict(out_channels=32, featmap_strides=[4, 8, 16]),

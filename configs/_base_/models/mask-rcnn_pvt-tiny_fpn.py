@@ -1,5 +1,5 @@
-# Mask R-CNN, arXiv 1703.06870, with FPN on PVT-T. Heads, training and test settings: mmdet's Mask R-CNN R-50 FPN, on
-# which official PVT builds too. RoIAlign and nms carry no scope: mmdet looks them up in mmcv.ops by their bare names.
+# Mask R-CNN, arXiv 1703.06870, with FPN on PVT-T. Heads, training and test settings are those of mmdet's Mask R-CNN
+# R-50 FPN, as in official PVT. RoIAlign and nms have no scope, because mmdet looks them up in mmcv.ops by bare names.
 model = dict(
     type='mmdet.MaskRCNN',
     data_preprocessor=dict(

@@ -1,5 +1,5 @@
-# A PVT for CIFAR's 32 x 32 pixels, about as large as vit-cifar. Small strides leave the last stage the same grid of
-# 8 x 8 tokens; with those of the published sizes it would be a single token, and nothing could be mixed.
+# A PVT for CIFAR's 32 x 32 pixels, about as large as vit-cifar. Its small strides give the last stage the same grid of
+# 8 x 8 tokens; with the published strides there would be a single token, and nothing could be mixed.
 model = dict(
     type='smmix_mm.MixingClassifier',
     backbone=dict(

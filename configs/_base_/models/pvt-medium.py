@@ -1,4 +1,4 @@
-# PVT-M, arXiv 2102.12122. Drop path 0.3: official PVT; the released SMMix scripts do not show this size.
+# PVT-M, arXiv 2102.12122. Drop path 0.3: official PVT; the released SMMix scripts do not contain this size.
 model = dict(
     type='smmix_mm.MixingClassifier',
     backbone=dict(type='smmix_mm.PVT', arch='medium', img_size=224, drop_rate=0.0, drop_path_rate=0.3),

@@ -1,5 +1,5 @@
-# A PVT for small pictures, shared by the three tasks of the demo: small strides, so that the last grid of a 64 x 64
-# picture is 4 x 4 and a region more than one token.
+# A PVT for small pictures, shared by the three tasks of the demo. Its small strides give a 64 x 64 picture a last grid
+# of 4 x 4, so that a region has more than one token.
 backbone = dict(
     type='smmix_mm.PVT',
     arch=dict(
@@ -11,7 +11,7 @@ backbone = dict(
         strides=[4, 2, 2, 1],
     ),
     img_size=64,
-    # The published standard deviation of 0.02 is too small for so few channels: torch's own, by fan-in, learns sooner.
+    # The published standard deviation of 0.02 is too small for so few channels; torch's own, by fan-in, learns faster.
     init_cfg=dict(
         type='Kaiming',
         layer='Linear',

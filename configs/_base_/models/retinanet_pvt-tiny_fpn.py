@@ -1,5 +1,5 @@
-# RetinaNet, arXiv 1708.02002, with FPN on PVT-T. Head, training and test settings: mmdet's RetinaNet R-50 FPN, on which
-# official PVT builds too. nms carries no scope: mmdet looks it up in mmcv.ops by its bare name.
+# RetinaNet, arXiv 1708.02002, with FPN on PVT-T. Head, training and test settings are those of mmdet's RetinaNet R-50
+# FPN, as in official PVT. nms has no scope, because mmdet looks it up in mmcv.ops by its bare name.
 model = dict(
     type='mmdet.RetinaNet',
     data_preprocessor=dict(
@@ -11,7 +11,7 @@ model = dict(
     ),
     # Drop path 0.1 for T and S: official PVT.
     backbone=dict(type='smmix_mm.PVT', arch='tiny', img_size=224, out_type='featmap', drop_path_rate=0.1),
-    # From the second level on, the two extra levels made from the last map of the backbone: official PVT.
+    # As in official PVT: levels start at the second, and two extra ones are computed from the backbone's last map.
     neck=dict(
         type='mmdet.FPN',
         in_channels=[64, 128, 320, 512],
@@ -41,7 +41,7 @@ model = dict(
     ),
     train_cfg=dict(
         assigner=dict(type='mmdet.MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0, ignore_iof_thr=-1),
-        # The focal loss takes all anchors.
+        # The focal loss uses all anchors.
         sampler=dict(type='mmdet.PseudoSampler'),
         allowed_border=-1,
         pos_weight=-1,

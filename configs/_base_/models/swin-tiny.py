@@ -1,8 +1,8 @@
-# Swin-T, arXiv 2103.14030. Drop path 0.2: official Swin; the released SMMix scripts do not show this model.
+# Swin-T, arXiv 2103.14030. Drop path 0.2: official Swin; the released SMMix scripts do not contain this model.
 model = dict(
     type='smmix_mm.MixingClassifier',
     backbone=dict(type='mmpretrain.SwinTransformer', arch='tiny', img_size=224, drop_rate=0.0, drop_path_rate=0.2),
-    # It has no class token: the image is classified by the mean of its tokens.
+    # Without a class token, the image is classified by the mean of its tokens.
     neck=dict(type='mmpretrain.GlobalAveragePooling'),
     head=dict(
         type='mmpretrain.LinearClsHead',

@@ -3,7 +3,7 @@ _base_ = ['./swin-tiny.py', '../methods/tokenmix.py']
 
 model = dict(
     train_cfg=_base_.mixing,
-    # The same model, frozen, from its CutMix run, which has to come first.
+    # The same model, frozen, from its CutMix run, which has to be trained first.
     teacher=dict(
         _base_.model,
         type='mmpretrain.ImageClassifier',

@@ -14,7 +14,7 @@ model = dict(
         type='mmpretrain.VisionTransformerClsHead',
         num_classes=10,
         in_channels=96,
-        # No label smoothing: so short a training does not overfit.
+        # No label smoothing, since such a short training does not overfit.
         loss=dict(type='mmpretrain.CrossEntropyLoss'),
     ),
 )

@@ -1,8 +1,8 @@
-# The equivalent of official PVT's 40000 iterations with a batch of 16 in half the iterations: batch 32 in all (8 GPUs
-# x 4) and twice the learning rate, no warm-up.
+# Equivalent of official PVT's schedule in half the iterations: 40000 iterations with a total batch of 32 (8 GPUs x 4)
+# and twice the learning rate, no warm-up.
 optim_wrapper = dict(
     type='OptimWrapper',
-    # Decay on all parameters, biases, norms and position embeddings too: no paramwise_cfg.
+    # No paramwise_cfg: all parameters decay, including biases, norms and position embeddings.
     optimizer=dict(type='AdamW', lr=2e-4, weight_decay=1e-4, betas=(0.9, 0.999), eps=1e-8),
     clip_grad=None,
 )

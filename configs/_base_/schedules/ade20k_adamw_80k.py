@@ -1,7 +1,7 @@
-# The schedule of official PVT's Semantic FPN: 80000 iterations, batch 16 in all (8 GPUs x 2), no warm-up.
+# The schedule of official PVT's Semantic FPN: 80000 iterations, total batch 16 (8 GPUs x 2), no warm-up.
 optim_wrapper = dict(
     type='OptimWrapper',
-    # Decay on all parameters, biases, norms and position embeddings too: no paramwise_cfg.
+    # No paramwise_cfg: all parameters decay, including biases, norms and position embeddings.
     optimizer=dict(type='AdamW', lr=1e-4, weight_decay=1e-4, betas=(0.9, 0.999), eps=1e-8),
     clip_grad=None,
 )

@@ -1,6 +1,6 @@
 # OpenMixup's schedule for vision transformers on CIFAR-100 (arXiv 2209.04851): 200 epochs, batch 100 on one GPU.
 optim_wrapper = dict(
-    # Full precision, with or without a GPU; --amp turns fp16 autocast on.
+    # Full precision, with or without a GPU; --amp enables fp16 autocast.
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05, betas=(0.9, 0.999), eps=1e-8),
     clip_grad=dict(max_norm=5.0),

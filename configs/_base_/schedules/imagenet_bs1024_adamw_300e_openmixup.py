@@ -1,12 +1,12 @@
 # OpenMixup's schedule for DeiT-S and Swin-T on ImageNet-1k (arXiv 2209.04851): gradients clipped at 5, 20 epochs of
-# warm-up, and a learning rate that falls with every iteration.
+# warm-up, and a learning rate updated in every iteration.
 optim_wrapper = dict(
-    # fp16 autocast with dynamic loss scale: the defaults of this wrapper on a GPU. On the CPU bf16.
+    # Defaults of this wrapper: on a GPU fp16 autocast with a dynamic loss scale; on the CPU bf16.
     type='smmix_mm.AmpOptimWrapper',
-    # 5e-4 for every 512 images of the batch.
+    # 5e-4 per 512 images of the batch.
     optimizer=dict(type='AdamW', lr=5e-4 * 1024 / 512, weight_decay=0.05, betas=(0.9, 0.999), eps=1e-8),
     clip_grad=dict(max_norm=5.0),
-    # No decay on biases, norms and the class token; DeiT's and Swin's runs add what they exempt.
+    # No decay on biases, norms and the class token; the runs of DeiT and Swin exclude further parameters.
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,

@@ -1,7 +1,7 @@
-# DeepSpeed's ZeRO in its first stage: one more entry of a config's _base_. Not tested here; it needs GPUs and the
-# package deepspeed. DeepSpeed casts, scales and clips by itself, and its wrapper takes no clip_grad, so a leaf replaces
-# the recipe's wrapper (_delete_=True) and repeats its optimizer and paramwise_cfg. What the recipe has in clip_grad
-# goes to strategy.gradient_clipping. docs/distributed.md has an example.
+# DeepSpeed's ZeRO, stage 1, to add to the _base_ of a config. Not tested; it needs GPUs and the package deepspeed.
+# DeepSpeed casts, scales and clips by itself, and its wrapper takes no clip_grad. A config therefore replaces the
+# recipe's wrapper (_delete_=True), repeats its optimizer and paramwise_cfg, and moves the value of clip_grad to
+# strategy.gradient_clipping. docs/distributed.md has an example.
 runner_type = 'FlexibleRunner'
 strategy = dict(
     type='DeepSpeedStrategy',

@@ -1,4 +1,4 @@
-"""What happens at named points of a run."""
+"""Hooks of a run."""
 
 from .compile_hook import CompileBackbone
 from .finite_loss_hook import FiniteLossHook

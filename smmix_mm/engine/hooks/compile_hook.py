@@ -1,4 +1,4 @@
-"""Compilation of what is worth it: the backbone."""
+"""Compilation of the backbone."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from smmix_mm.compat import allow_ddp, allow_graphs, make_traceable
 from smmix_mm.registry import HOOKS
 from smmix_mm.unwrapping import unwrap_model
 
-# Kinds of passes (training, motivation, evaluation, those of a teacher) times batch sizes times image sizes.
+# Kinds of passes (training, motivation, evaluation, teacher) times batch sizes times image sizes.
 MAX_GRAPHS = 64
 
 
@@ -21,19 +21,19 @@ MAX_GRAPHS = 64
 class CompileBackbone(Hook):
     """Compiles the backbone of the model under training, and that of its teacher.
 
-    mmengine's own switch ``compile`` takes the whole training step, which mixing breaks into many graphs: it draws on
-    the host. The backbone is one graph, whichever method and region size a step draws: one for training, one for the
-    motivation, one for evaluation, and as many again for a smaller last batch. ``state_dict`` keeps its names. Copies
-    of the model, those of averaged weights and AutoMix's momentum model, are not compiled.
+    mmengine's own switch ``compile`` compiles the whole training step, which mixing breaks into many graphs because it
+    draws on the host. The backbone is a single graph for every method and region size: one for training, one for the
+    motivation, one for evaluation, and as many again for a smaller last batch. The names in ``state_dict`` stay the
+    same. Copies of the model (averaged weights and AutoMix's momentum model) are not compiled.
 
     Args:
-        fullgraph (bool): Whether a backbone that is not one graph is an error. Defaults to True.
-        dynamic (bool, optional): Whether graphs are made for all sizes instead of those met. Defaults to False.
+        fullgraph (bool): Whether it is an error if the backbone is not a single graph. Defaults to True.
+        dynamic (bool, optional): Whether graphs are compiled for all sizes instead of those met. Defaults to False.
         teacher (bool): Whether the teacher's backbone is compiled too, if there is one. Defaults to True.
-        **options: Of ``torch.compile``, such as ``backend`` and ``mode``.
+        **options: Options of ``torch.compile``, such as ``backend`` and ``mode``.
 
     Raises:
-        ValueError: Before training, if the model has no backbone, or one that is sharded by FSDP.
+        ValueError: Before training, if the model has no backbone, or if FSDP has sharded it.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class CompileBackbone(Hook):
 
 
 def compile_backbone(model: nn.Module, **options: Any) -> None:
-    """Has a model's backbone compiled by its first runs, in place.
+    """Compiles a model's backbone in place, in its first forward passes.
 
     Args:
-        model (nn.Module): With a ``backbone``.
-        **options: Of ``torch.compile``.
+        model (nn.Module): A model with a ``backbone``.
+        **options: Options of ``torch.compile``.
 
     Raises:
-        ValueError: If it has none, or one that is sharded by FSDP.
+        ValueError: If the model has no backbone, or if FSDP has sharded it.
     """
     backbone = getattr(model, 'backbone', None)
     if not isinstance(backbone, nn.Module):
@@ -71,10 +71,10 @@ def compile_backbone(model: nn.Module, **options: Any) -> None:
                 f'which torch.compile cannot make one graph of; leave one of the two out'
             )
         if isinstance(part, DropPath):
-            # In stock backbones a NumPy scalar, at which a graph breaks.
+            # In stock backbones this is a NumPy scalar, which breaks the graph.
             part.drop_prob = float(part.drop_prob)
     make_traceable(backbone)
     allow_graphs(MAX_GRAPHS)
     allow_ddp()
-    # In place: a wrapper around the backbone would be in the names of its parameters.
+    # In place, since a wrapper would change the names of the parameters.
     backbone.compile(**options)

@@ -1,4 +1,4 @@
-"""A loss that is not finite stops the run, or costs it one update; in no case the checkpoints that there are."""
+"""Stops the run or skips the update if the loss is not finite, and never saves weights that are not finite."""
 
 import functools
 import math
@@ -25,30 +25,30 @@ ACTIONS = ('stop', 'skip')
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """Watches over losses, weights and, if it shall skip, gradients.
+    """Checks that losses, weights and, with ``'skip'``, gradients are finite.
 
-    ``'stop'`` ends the run at the first loss that is not finite. It costs no wait for the device: mmengine's
-    ``RuntimeInfoHook`` has brought every part of the loss to the host before.
+    ``'stop'`` ends the run at the first loss that is not finite. It adds no wait for the device, since mmengine's
+    ``RuntimeInfoHook`` has already moved every part of the loss to the host.
 
-    ``'skip'`` leaves out the optimiser's steps whose gradients are not finite, as they come after reduction,
-    accumulation and clipping: weights, weight decay and the optimiser's state stay as they are, schedules go on. The
-    gradients are judged together on all ranks. It waits for the device once per update. The number of updates that were
-    left out is logged as ``skipped_updates`` and survives a resume. Steps that a loss scaler leaves out count only if
-    the loss was not finite: the others are how it finds its scale.
+    ``'skip'`` skips optimiser steps whose gradients are not finite after reduction, accumulation and clipping. Weights
+    and the optimiser's state stay unchanged, and schedules continue. If the gradients are not finite on any rank, all
+    ranks skip. This waits for the device once per update. The number of skipped updates is logged as
+    ``skipped_updates`` and survives a resume. Steps skipped by a loss scaler count only if the loss was not finite;
+    otherwise the scaler is searching for its scale.
 
-    Either way a checkpoint with weights that are not finite is never written.
+    With either action, a checkpoint with weights that are not finite is never written.
 
     Args:
         action (str): ``'stop'`` or ``'skip'``. Defaults to ``'stop'``.
-        max_skips (int): Number of updates left out one after the other at which ``'skip'`` stops too. Defaults to 10.
+        max_skips (int): Number of consecutive skipped updates at which ``'skip'`` also stops. Defaults to 10.
 
     Raises:
-        ValueError: If a setting is none of these.
+        ValueError: If a setting is invalid.
         FloatingPointError: While training, when the run has to stop. It names the step, the parts of the loss and the
             last good checkpoint.
     """
 
-    # After RuntimeInfoHook, which fetches the losses; before averages of the weights and before checkpoints.
+    # After RuntimeInfoHook, which fetches the losses; before weight averaging and checkpoints.
     priority = 'HIGH'
 
     def __init__(self, action: str = 'stop', max_skips: int = 10) -> None:
@@ -59,7 +59,7 @@ class FiniteLossHook(Hook):
         self.action = action
         self.max_skips = max_skips
         self._steps: list[tuple[Optimizer, Callable]] = []
-        # Since the last update: the verdicts on the gradients, and the loss that was not finite, in words.
+        # Since the last update: whether gradients were finite, and a description of a loss that was not.
         self._verdicts: list[bool] = []
         self._bad_loss: str | None = None
 
@@ -84,7 +84,7 @@ class FiniteLossHook(Hook):
         outputs: Mapping[str, Tensor] | None = None,
     ) -> None:
         parts = _fetched(outputs or {}, runner.message_hub)
-        # mmengine adds up what has 'loss' in its name; a figure beside it may be undefined.
+        # mmengine adds up the values with 'loss' in their names; other values may be undefined.
         finite = all(math.isfinite(value) for name, value in parts.items() if 'loss' in name)
         words = ', '.join(f'{name}={value:.6g}' for name, value in parts.items())
         if self.action == 'stop':
@@ -100,7 +100,7 @@ class FiniteLossHook(Hook):
             self._conclude(runner, words)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        # On the host already. A loss may have been bad on another rank alone, or gradients without the loss.
+        # The tensors are on the host already. The loss may have been bad on another rank only, or only the gradients.
         bad = _spoiled(runner, checkpoint)
         if bad:
             raise FloatingPointError(
@@ -114,7 +114,7 @@ class FiniteLossHook(Hook):
         self._steps.clear()
 
     def _judged(self, optimizer: Optimizer) -> Callable:
-        """The optimiser's step, judged before. Not torch's pre-hook, which torch.compile removes in torch 2.1."""
+        """Wraps the optimiser's step with a check. torch.compile removes torch's own pre-hook in torch 2.1."""
         step = optimizer.step
 
         @functools.wraps(step)
@@ -125,9 +125,9 @@ class FiniteLossHook(Hook):
         return judged_step
 
     def _judge(self, optimizer: Optimizer) -> None:
-        """Before a step: takes the gradients away from the optimiser if they are not finite."""
+        """Removes the gradients before a step if they are not finite."""
         if getattr(optimizer, 'found_inf', None) is not None and optimizer.found_inf.item():
-            # Loss scalers call fused optimisers all the same; these leave the step out themselves.
+            # Loss scalers always call fused optimisers, which skip the step themselves.
             return
         parameters = [parameter for group in optimizer.param_groups for parameter in group['params']]
         bad = _on_any_rank(_not_finite([parameter.grad for parameter in parameters]))
@@ -137,7 +137,7 @@ class FiniteLossHook(Hook):
         self._verdicts.append(not bad)
 
     def _conclude(self, runner: Runner, words: str) -> None:
-        """After an update, or what should have been one."""
+        """Counts and reports after an update was made or skipped."""
         verdicts, bad_loss = self._verdicts, self._bad_loss
         self._verdicts, self._bad_loss = [], None
         total, in_a_row = self._counts(runner.message_hub)
@@ -169,7 +169,7 @@ class FiniteLossHook(Hook):
 
 
 def _fetched(outputs: Mapping[str, Tensor], hub: MessageHub) -> dict[str, float]:
-    """The figures of a step, without asking the device again for those that RuntimeInfoHook has noted."""
+    """Returns the values of a step; those that RuntimeInfoHook has logged are not fetched from the device again."""
     noted = hub.log_scalars
     return {
         name: float(noted[f'train/{name}'].current() if f'train/{name}' in noted else value)
@@ -178,26 +178,26 @@ def _fetched(outputs: Mapping[str, Tensor], hub: MessageHub) -> dict[str, float]
 
 
 def _not_finite(gradients: Iterable[Tensor | None]) -> Tensor:
-    """A flag on their device, 1 if one of them is not finite."""
-    # FSDP leaves the gradients of which a rank holds no part empty.
+    """Returns a flag on the gradients' device, 1 if one of them is not finite."""
+    # With FSDP a gradient is empty if the rank holds no part of it.
     gradients = [gradient for gradient in gradients if gradient is not None and gradient.numel()]
     if not gradients:
         return torch.zeros((), device=get_device())
-    # The largest absolute value is infinite or nan where one of them is, and cannot overflow as a sum can.
+    # The largest absolute value is infinite or nan if any value is, and unlike a sum it cannot overflow.
     largest = torch.stack([norm.float() for norm in torch._foreach_norm(gradients, math.inf)])
     return (~largest.isfinite()).any().float()
 
 
 def _on_any_rank(flag: Tensor) -> bool:
-    # The gradients of FSDP's ranks are parts of one whole.
+    # With FSDP each rank holds a part of the gradients.
     all_reduce(flag, 'max')
     return bool(flag.item())
 
 
 def _spoiled(runner: Runner, checkpoint: dict) -> list[str]:
-    """Names of the tensors that must not be saved. In buffers, such as masks, an infinity may be meant."""
+    """Names the tensors that must not be saved. Buffers, such as masks, may hold infinities on purpose."""
     buffers = {name.replace('_fsdp_wrapped_module.', '') for name, _ in runner.model.named_buffers()}
-    # DeepSpeed's checkpoints have their weights elsewhere.
+    # DeepSpeed stores the weights elsewhere.
     return [
         name
         for name, value in checkpoint.get('state_dict', {}).items()

@@ -1,4 +1,4 @@
-"""Logged values are kept as long as logs are made of them, not for the whole run."""
+"""Keeps logged values only as long as the log needs them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,17 +14,17 @@ class LogHistoryHook(Hook):
     """Bounds the history that mmengine keeps of each logged value.
 
     mmengine keeps up to a million values of each, copies them all to add one, and writes them into every checkpoint.
-    What is logged does not change: as many are kept as the longest window of the log processor and the longest epoch
-    have. Where the log processor asks for values of the whole run, all are kept.
+    The log does not change: the history covers the longest window of the log processor and the longest epoch. If the
+    log processor uses values of the whole run, all are kept.
 
     Args:
-        min_length (int): So many values are kept at least, for hooks that read them. Defaults to 1000.
+        min_length (int): The least number of values to keep, for hooks that read them. Defaults to 1000.
 
     Raises:
         ValueError: If ``min_length`` is less than 1.
     """
 
-    # After whatever logs values of a step.
+    # After all hooks that log values of a step.
     priority = 'VERY_LOW'
 
     def __init__(self, min_length: int = 1000) -> None:
@@ -36,7 +36,7 @@ class LogHistoryHook(Hook):
     def before_train(self, runner: Runner) -> None:
         windows = [runner.log_processor.window_size]
         for figure in runner.log_processor.custom_cfg:
-            # A figure without a window is made of all values.
+            # A figure without a window is computed from all values.
             windows.append(figure.get('window_size', 'global'))
         if 'global' in windows:
             self._max_length = None
@@ -51,5 +51,5 @@ class LogHistoryHook(Hook):
         if self._max_length is None:
             return
         for history in runner.message_hub.log_scalars.values():
-            # It cuts itself when the next value comes.
+            # The history is cut when the next value is added.
             history.max_length = self._max_length

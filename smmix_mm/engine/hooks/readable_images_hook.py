@@ -1,4 +1,4 @@
-"""Images that could not be read and were replaced: reported, counted, and too many of them stop the run."""
+"""Reports and counts replaced unreadable images, and stops the run if there are too many."""
 
 import itertools
 from collections.abc import Mapping
@@ -12,27 +12,27 @@ from smmix_mm.registry import HOOKS
 
 from .reports import name_step, warn
 
-# As many are named in the error.
+# Number of images named in the error.
 EXAMPLES = 5
 
 
 @HOOKS.register_module()
 class ReadableImagesHook(Hook):
-    """Reports images that were replaced because they cannot be read, and stops the run at too many of them.
+    """Reports unreadable images that were replaced, and stops the run if there are too many.
 
-    The training loops of this package replace them. Each message is logged once, by the rank that met it; the number of
-    images replaced so far is logged as ``replaced_images``. Counts are those of one rank, and survive a resume (all
-    ranks then go on from the first one's).
+    The train loops of this package replace such images. Each message is logged once, by the rank that met it; the
+    number of images replaced so far is logged as ``replaced_images``. Counts are kept per rank and survive a resume
+    (all ranks then start from the first one's).
 
     Args:
         max_share (float): The largest share of the images seen that may have been replaced, from 0 to 1.
             Defaults to 0.01.
-        min_images (int): The share is that of at least so many images, so that a single file in the first batch does
-            not stop a run, and a folder that is not there stops it at once. Defaults to 1000.
+        min_images (int): The share is computed over at least this number of images, so that a single file in the first
+            batch does not stop a run, but a missing folder does. Defaults to 1000.
 
     Raises:
-        ValueError: If a setting is none of these.
-        RuntimeError: While training, when more were replaced. It names share, limit, count and some of the images.
+        ValueError: If a setting is out of range.
+        RuntimeError: While training, if the limit is exceeded. It names share, limit, count and some of the images.
     """
 
     def __init__(self, max_share: float = 0.01, min_images: int = 1000) -> None:
@@ -42,7 +42,7 @@ class ReadableImagesHook(Hook):
             raise ValueError(f'min_images has to be at least 1, but got {min_images}')
         self.max_share = max_share
         self.min_images = min_images
-        # In the order in which they were met.
+        # In order of occurrence.
         self._messages: dict[str, None] = {}
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
@@ -54,7 +54,7 @@ class ReadableImagesHook(Hook):
         hub.update_info('seen_images', seen)
         hub.update_info('replaced_images', replaced)
         if messages:
-            # Not in each step: mmengine shows it in every line, and copies its whole history to add a value.
+            # Not in each step: mmengine would show it in every line, and copies the whole history to add a value.
             hub.update_scalar('train/replaced_images', replaced)
         for message in itertools.chain(*messages):
             if message not in self._messages:
@@ -73,6 +73,6 @@ class ReadableImagesHook(Hook):
 
 
 def _samples(data_batch: Any) -> list[BaseDataElement]:
-    """The data samples of a batch as the dataloader gave it; no other kind of sample can carry a mark."""
+    """Returns the data samples of a batch; other kinds of samples cannot be marked as replaced."""
     samples = data_batch.get('data_samples') if isinstance(data_batch, Mapping) else None
     return [sample for sample in samples or () if isinstance(sample, BaseDataElement)]

@@ -1,4 +1,4 @@
-"""Activation checkpointing that gets along with gradients at the images, averaged weights and torch.compile."""
+"""Activation checkpointing that works with gradients of the images, averaged weights and torch.compile."""
 
 from collections.abc import Sequence
 from functools import wraps
@@ -18,22 +18,22 @@ from smmix_mm.unwrapping import unwrap_model
 
 @HOOKS.register_module()
 class RecomputeActivations(Hook):
-    """Has modules computed a second time in the backward pass, so that their activations need no memory until then.
+    """Recomputes modules in the backward pass instead of storing their activations.
 
-    mmengine's own switch ``activation_checkpointing`` does the same with torch's reentrant checkpoints. These refuse
-    ``torch.autograd.grad``, which PuzzleMix needs, and are put in place before averaged weights are copied, whose
-    copies then run the blocks of the model under training.
+    mmengine's own switch ``activation_checkpointing`` uses torch's reentrant checkpoints. They do not support
+    ``torch.autograd.grad``, which PuzzleMix needs. They are also installed before ``EMAHook`` copies the model, and the
+    copy would then run the blocks of the model under training.
 
     Args:
-        modules (str | Sequence[str]): Names of modules in the model, such as ``'backbone.layers'``. Of a list of
-            modules each is recomputed by itself.
+        modules (str | Sequence[str]): Names of modules in the model, such as ``'backbone.layers'``. The items of a
+            module list are recomputed one by one.
 
     Raises:
         ValueError: Before training, if the model has no module of that name.
-        TypeError: Before training, if something else has put a plain function in the place of a module's ``forward``.
+        TypeError: Before training, if a module's ``forward`` was replaced by a plain function.
     """
 
-    # Before CompileBackbone, which takes modules as it finds them.
+    # Before CompileBackbone, which compiles modules in their current state.
     priority = 'HIGH'
 
     def __init__(self, modules: str | Sequence[str]) -> None:
@@ -57,7 +57,7 @@ def _find(model: nn.Module, name: str) -> list[nn.Module]:
 
 
 def _recompute(module: nn.Module) -> None:
-    # Without the instance: a copy of the module has to go on with its own parts.
+    # Unbound, so that a copy of the module uses its own submodules.
     forward = getattr(module.forward, '__func__', None)
     if forward is None:
         raise TypeError(
@@ -70,7 +70,7 @@ def _recompute(module: nn.Module) -> None:
         if not torch.is_grad_enabled():
             return forward(self, *args, **kwargs)
 
-        # Not functools.partial, nor a method made here: torch.compile knows neither in all versions.
+        # Some versions of torch.compile support neither functools.partial nor a method created here.
         def run(*args: Any, **kwargs: Any) -> Any:
             return forward(self, *args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""What the hooks that guard a run write and name."""
+"""Messages of the hooks that monitor a run."""
 
 import logging
 
@@ -7,24 +7,24 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 
 def warn(runner: Runner, message: str) -> None:
-    """Logs a warning of this rank, whichever it is.
+    """Logs a warning from any rank.
 
     Args:
-        runner (Runner): With the log.
-        message (str): What happened.
+        runner (Runner): Runner whose log is used.
+        message (str): The warning.
     """
     if is_main_process():
         runner.logger.warning(message)
     else:
-        # mmengine shows of the other ranks nothing below an error.
+        # On other ranks mmengine shows only errors.
         runner.logger.log(logging.ERROR, f'rank {get_rank()}: {message}')
 
 
 def name_step(runner: Runner) -> str:
-    """Epoch, where there are any, and iteration of the latest step, counted from 1 as in the log.
+    """Names the latest step by iteration and, if the loop has epochs, by epoch, counted from 1 as in the log.
 
     Args:
-        runner (Runner): While it trains.
+        runner (Runner): A runner that is training.
     """
     # The runner's own counters move on between a step and the checkpoint after it.
     hub = runner.message_hub
