@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there, and files that one process holds."""
+"""Atomic writing of files and folders, and file locks."""
 
 import errno
 import fcntl
@@ -10,24 +10,24 @@ from typing import IO
 
 from mmengine.dist import barrier, is_main_process
 
-# A file of a run that was killed while it wrote: .epoch_3.pth.unfinished
+# Suffix of a file that is being written, or was when its run was killed: .epoch_3.pth.unfinished
 UNFINISHED = '.unfinished'
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object], together: bool = False, sync: bool = True) -> None:
-    """Puts a file or folder in place in one step: a crash leaves the former one or the new one, each whole.
+    """Writes a file or folder atomically: after a crash either the old one or the new one is there, complete.
 
     Args:
         path (str | Path): Replaced if it exists.
-        write (Callable[[Path], object]): Writes to the path that it is given, beside the final one. It may decide to
-            write nothing, as ranks other than the first do.
-        together (bool): Whether all ranks call this, maybe each to write a part of a folder. Defaults to False: this
-            process alone writes.
-        sync (bool): Whether to wait until the disk has all of it, so that it outlives a power failure. Defaults to
+        write (Callable[[Path], object]): Writes to the temporary path that it is given, beside the final one. It may
+            write nothing, as on ranks other than the first.
+        together (bool): Whether all ranks call this function, for example each to write a part of a folder. Defaults
+            to False: only this process writes.
+        sync (bool): Whether to wait until all data are on the disk, so that they survive a power failure. Defaults to
             True.
 
     Raises:
-        OSError: If it cannot be written; what was there is untouched then.
+        OSError: If it cannot be written. An existing file or folder is then unchanged.
     """
     path = Path(path)
     unfinished = path.with_name(f'.{path.name}{UNFINISHED}')
@@ -41,14 +41,14 @@ def write_whole(path: str | Path, write: Callable[[Path], object], together: boo
         if places:
             _put_in_place(unfinished, path, sync)
     except BaseException:
-        # A disk that must not be written to refuses to remove what is not there, too.
+        # A read-only disk raises an error even on removing a file that does not exist.
         if places and unfinished.exists():
             remove(unfinished)
         raise
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a folder, if it is there."""
+    """Removes a file or a folder if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -56,7 +56,7 @@ def remove(path: Path) -> None:
 
 
 def remove_unfinished(folder: str | Path) -> None:
-    """Removes what a killed run left half-written."""
+    """Removes the unfinished files that a killed run left in a folder."""
     for path in Path(folder).glob(f'.*{UNFINISHED}'):
         remove(path)
 
@@ -64,17 +64,17 @@ def remove_unfinished(folder: str | Path) -> None:
 def lock_file(file: IO, wait: bool = True) -> bool:
     """Locks an open file until it is closed or this process ends, however it ends.
 
-    The lock is the process's: one that it forks, such as a dataloader worker, does not inherit it.
+    The lock belongs to the process: a forked process, such as a dataloader worker, does not inherit it.
 
     Args:
         file (IO): Open for writing.
-        wait (bool): Whether to wait for another process that holds it. Defaults to True.
+        wait (bool): Whether to wait while another process holds the lock. Defaults to True.
 
     Returns:
-        bool: Whether it is locked now; False if another process holds it.
+        bool: Whether the file is locked now; False if another process holds the lock.
 
     Raises:
-        OSError: If the file system has no locks.
+        OSError: If the file system does not support locks.
     """
     try:
         fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -89,7 +89,7 @@ def _put_in_place(unfinished: Path, path: Path, sync: bool) -> None:
     for part in (unfinished, *unfinished.rglob('*')) if sync else ():
         _sync(part)
     if path.is_dir():
-        # A folder cannot be replaced in one step; the name of this one says that it is outdated.
+        # A folder cannot be replaced in one step, so the old one is renamed first and removed last.
         outdated = path.with_name(f'.{path.name}.outdated{UNFINISHED}')
         remove(outdated)
         path.replace(outdated)
@@ -102,7 +102,7 @@ def _put_in_place(unfinished: Path, path: Path, sync: bool) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Waits until the disk has it."""
+    """Waits until a file or folder is on the disk."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)

@@ -1,7 +1,7 @@
 """Registries of the scope ``smmix_mm``.
 
-They are children of mmengine's roots, not of mmpretrain's: a child of mmpretrain's would not be found from mmdet or
-mmseg. ``BATCH_AUGMENTS`` has no root above mmpretrain's, so it is a child of that one.
+They are children of mmengine's root registries: a child of mmpretrain's would not be found from mmdet or mmseg.
+``BATCH_AUGMENTS`` is a child of mmpretrain's, because mmengine has none.
 """
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS

@@ -1,8 +1,8 @@
-"""Where the draws of a step come from: never from the global random state.
+"""Random streams of a step. Mixing never draws from the global random state.
 
-Two streams a step. *shared*, from (seed, step), is the same on every rank: it decides the method and the region size,
-so that no rank pays for an extra forward while the others wait. *local*, from (seed, step, rank), decides all else.
-A resumed run therefore draws what the uninterrupted one would have drawn.
+Each step has two streams. *shared*, from (seed, step), is the same on every rank and decides the method and the region
+size, so that no rank waits for the extra forward of another. *local*, from (seed, step, rank), decides everything else.
+A resumed run therefore draws the same numbers as an uninterrupted one.
 """
 
 import math
@@ -24,9 +24,9 @@ class Streams:
     """The randomness of one step.
 
     Attributes:
-        shared: Generator in the same state on every rank.
+        shared: Generator with the same state on every rank.
         local: Generator of this rank.
-        progress: How much of the run was over before the step, from 0 to 1; 0 outside of a run.
+        progress: Completed part of the run before the step, from 0 to 1; 0 outside a run.
     """
 
     shared: np.random.Generator
@@ -35,11 +35,11 @@ class Streams:
 
 
 class StepClock:
-    """Says which step of which run a batch belongs to.
+    """Counts steps: finds the run and the iteration that a batch belongs to.
 
-    Inside a run mmengine's message hub knows seed and iteration (one per micro-step). Outside one it knows nothing, or
-    what the last run left behind; therefore calls that see the same iteration are numbered, and a model trained by a
-    hand-written loop draws anew in each step all the same.
+    Inside a run mmengine's message hub has the seed and the iteration (one per micro-step). Outside a run it has
+    neither, or the values of the last run. Calls within the same iteration are therefore numbered, so that a
+    hand-written training loop gets new draws in each step too.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class StepClock:
 
 
 def run_progress() -> float:
-    """How much of the run is over, from 0 to 1: mmengine's iterations of all that are planned; 0 outside of a run."""
+    """Completed part of the run, from 0 to 1: mmengine's iteration over the planned iterations; 0 outside a run."""
     hub = MessageHub.get_current_instance()
     return min(hub.get_info('iter', 0) / (hub.get_info('max_iters') or math.inf), 1.0)
 
@@ -70,11 +70,11 @@ def step_streams(seed: int, iteration: int, repeats: int = 0, rank: int = 0, pro
     """The two streams of a step.
 
     Args:
-        seed (int): The run's, at least 0.
+        seed (int): Seed of the run, at least 0.
         iteration (int): Micro-step of the run, at least 0.
         repeats (int): Number of earlier calls in the same iteration. Defaults to 0.
         rank (int): Rank of the process. Defaults to 0.
-        progress (float): How much of the run is over. Defaults to 0.
+        progress (float): Completed part of the run. Defaults to 0.
     """
     key = [seed, iteration, repeats]
     return Streams(np.random.default_rng([*key, 0]), np.random.default_rng([*key, 1, rank]), progress)
@@ -84,29 +84,29 @@ def sample_stream(seed: int, epoch: int, index: int, position: int | None = None
     """The stream that the augmentation of one sample draws from.
 
     Args:
-        seed (int): The run's, at least 0.
-        epoch (int): Which pass over the data, at least 0.
-        index (int): Of the sample in the dataset.
-        position (int, optional): For samplers that draw a sample several times a pass: where in the pass. Defaults to
-            None.
+        seed (int): Seed of the run, at least 0.
+        epoch (int): Epoch, at least 0.
+        index (int): Index of the sample in the dataset.
+        position (int, optional): Position in the epoch, for samplers that draw a sample several times an epoch.
+            Defaults to None.
     """
-    # The fourth number tells all streams of this module apart: 0 and 1 are those of a step.
+    # The fourth number distinguishes the streams of this module; 0 and 1 are the streams of a step.
     return np.random.default_rng([seed, epoch, index, 2] if position is None else [seed, epoch, index, 3, position])
 
 
 def seed_step(seed: int, iteration: int, rank: int = 0) -> None:
-    """Seeds the global generators of Python, NumPy and torch, those of all devices too, for one step.
+    """Seeds the global generators of Python, NumPy and torch, on all devices, for one step.
 
-    What draws from them, such as dropout, then depends on seed, step and rank alone, and there is no state to store.
+    Draws from them, such as those of dropout, then depend only on seed, step and rank, and no state has to be stored.
 
     Args:
-        seed (int): The run's, at least 0.
+        seed (int): Seed of the run, at least 0.
         iteration (int): Micro-step of the run, at least 0.
         rank (int): Rank of the process. Defaults to 0.
     """
     stream = np.random.default_rng([seed, iteration, 0, 4, rank])
     seed_globals(stream)
-    # torch.manual_seed would do for all kinds of devices, but takes a millisecond where there are none.
+    # torch.manual_seed seeds every kind of device, but takes a millisecond even where there is none.
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(int(stream.integers(2**32)))
     elif get_device() != 'cpu':
@@ -116,7 +116,7 @@ def seed_step(seed: int, iteration: int, rank: int = 0) -> None:
 def seed_globals(stream: np.random.Generator) -> None:
     """Seeds the global CPU generators of Python, NumPy and torch from a stream.
 
-    Generators of other devices are left alone, which ``torch.manual_seed`` would seed too.
+    Unlike ``torch.manual_seed``, it leaves the generators of other devices alone.
     """
     seeds = stream.integers(2**32, size=3).tolist()
     random.seed(seeds[0])
@@ -126,9 +126,9 @@ def seed_globals(stream: np.random.Generator) -> None:
 
 @contextmanager
 def seeded_globals(stream: np.random.Generator) -> Iterator[None]:
-    """Seeds the global CPU generators from a stream and puts their states back afterwards.
+    """Seeds the global CPU generators from a stream and restores their states afterwards.
 
-    For stock augmentations, which draw from those. Generators of other devices are left alone.
+    Stock augmentations draw from these generators. Generators of other devices are left alone.
     """
     torch_generator = torch.default_generator
     states = random.getstate(), np.random.get_state(), torch_generator.get_state()
@@ -142,19 +142,19 @@ def seeded_globals(stream: np.random.Generator) -> Iterator[None]:
 
 
 def to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
-    """Copies what was drawn on the host to a device without waiting for it.
+    """Copies values from the host to a device without waiting for the copy.
 
     Args:
-        values (np.ndarray | Tensor): On the host.
-        device (torch.device): Where to.
+        values (np.ndarray | Tensor): Values on the host.
+        device (torch.device): The device to copy to.
 
     Returns:
-        Tensor: Of the same dtype.
+        Tensor: The values on the device, in the same dtype.
     """
     values = torch.as_tensor(values)
     if device.type == 'cpu':
         return values
-    # From memory that is not pinned the copy would wait for the device.
+    # A copy from memory that is not pinned would wait for the device.
     return (values.pin_memory() if device.type == 'cuda' else values).to(device, non_blocking=True)
 
 
@@ -162,23 +162,23 @@ def random_pairs(stream: np.random.Generator, batch_size: int, device: torch.dev
     """Draws a source for each image: a random permutation of the batch.
 
     Args:
-        stream (np.random.Generator): The local one.
+        stream (np.random.Generator): The local stream.
         batch_size (int): ``B``.
         device (torch.device): Where to put the result.
 
     Returns:
-        Tensor: ``(B,)`` int64; image ``b`` gets image ``pairs[b]`` as its source, maybe itself.
+        Tensor: ``(B,)`` int64; image ``pairs[b]``, possibly ``b`` itself, is the source of image ``b``.
     """
     return to_device(stream.permutation(batch_size), device)
 
 
 def run_seed(seed: int) -> int:
-    """The seed of the run: that of the first rank, because mmengine's differs per rank under ``diff_rank_seed``.
+    """The seed of the run: that of the first rank, because under ``diff_rank_seed`` mmengine's differs between ranks.
 
-    It communicates, and is therefore asked once a run and not once a step.
+    The ranks communicate here, so call it once per run, not once per step.
 
     Args:
-        seed (int): That of this rank.
+        seed (int): Seed of this rank.
     """
     if get_world_size() == 1:
         return seed

@@ -1,4 +1,4 @@
-"""What travels between the packages: from backbone to mixing to loss."""
+"""Data structures passed from backbone to mixing to loss."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ RegionClassifier = Callable[[Tensor], Tensor]
 
 @dataclass
 class Features:
-    """What one run of a backbone gives, read through the adapter of its family.
+    """Outputs of one run of a backbone, read by the adapter of its family.
 
     Attributes:
         feats: Exactly what the backbone returned, for the stock neck and head.
@@ -22,9 +22,9 @@ class Features:
         grid: Token grid ``(h, w)`` of the last block.
         attention: Image attention score of the last block ``(B, h, w)``, see
             :func:`smmix_mm.functional.image_attention`; None unless it was asked for.
-        pooled: What the stock neck made of ``feats``, or ``feats`` where there is none: the head's input. The
-            classifier adds it.
-        class_attention: What the class token attends to in the last block that has one ``(B, h, w)``, see
+        pooled: The head's input: ``feats`` after the stock neck, or ``feats`` if there is no neck. The classifier adds
+            it.
+        class_attention: The class token's attention ``(B, h, w)`` in the last block that has one, see
             :func:`smmix_mm.functional.class_attention`; the image attention score where images are not classified by a
             class token; None unless it was asked for. Neither attention carries gradients.
     """
@@ -43,17 +43,17 @@ LogitLoss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Question:
-    """What a method asks one model about the unmixed images. By default nothing, and no model is run.
+    """What a method asks one model about the unmixed images. By default it asks nothing, and no model is run.
 
     Attributes:
         attention: Whether the image attention score is wanted.
         logits: Whether the logits are wanted.
         class_map: Whether a map of each image's own class is wanted.
         activation: Whether the channel mean of the final tokens is wanted.
-        input_gradient: A scalar whose gradient at the images is wanted, and no other's.
-        by: Who is asked: ``'model'``, the one under training; ``'teacher'``; None, the teacher if there is one and the
-            model otherwise.
-        scale: Resolution of the pass as a part of the images', in (0, 1]; sides are rounded to the stride of the model
+        input_gradient: The scalar whose gradient with respect to the images is wanted, if any.
+        by: The model that is asked: ``'model'``, the one under training; ``'teacher'``; None, the teacher if there is
+            one and the model otherwise.
+        scale: Resolution of the pass relative to the images', in (0, 1]; sides are rounded to the stride of the model
             that is asked, halves down.
         own_grid: Whether the method mixes on a grid of its own: attention then stays on the grid of the model that is
             asked, and the sides of the images need not be multiples of a stride.
@@ -72,27 +72,27 @@ class Question:
 
     @property
     def asked(self) -> tuple[str, ...]:
-        """Names of what is wanted, those of :class:`Motivation`'s attributes."""
+        """Names of the attributes of :class:`Motivation` that are wanted."""
         wanted = {name: getattr(self, name) for name in ('attention', 'logits', 'class_map', 'activation')}
         wanted['input_gradient'] = self.input_gradient is not None
         return tuple(name for name, is_wanted in wanted.items() if is_wanted)
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether it cannot be answered without a teacher."""
+        """Whether only a teacher can answer the question."""
         return self.by == 'teacher' and bool(self.asked)
 
 
 def settle_questions(questions: Iterable[Question], has_teacher: bool) -> tuple[Question, ...]:
-    """Says who is asked, and makes one question of all that go to the same model, so that it is run once.
+    """Decides which model answers each question, and merges the questions to one model, so that it is run once.
 
     Args:
-        questions (Iterable[Question]): Of one method.
+        questions (Iterable[Question]): The questions of one method.
         has_teacher (bool): Whether there is a teacher.
 
     Returns:
-        tuple[Question, ...]: As many, in the same order; those to one model are the same. ``scale`` and ``autocast``
-        are those of the first one.
+        tuple[Question, ...]: As many questions, in the same order; those to one model are equal. ``scale`` and
+        ``autocast`` are those of the first question to that model.
     """
     settled = [
         question if question.by else replace(question, by='teacher' if has_teacher else 'model')
@@ -110,14 +110,14 @@ class Motivation:
     """What the unmixed images tell a method before it mixes them: the answer to a :class:`Question`.
 
     Attributes:
-        grid: Token grid ``(h, w)`` of the model under training; of the model that motivates where the method has a grid
+        grid: Token grid ``(h, w)`` of the model under training, or of the model that was asked if the method has a grid
             of its own.
         attention: Image attention score ``(B, h, w)`` on that grid; None unless it was asked for.
         logits: ``(B, classes)``; None unless they were asked for.
-        class_map: Score of the image's own class at each token ``(B, h', w')``, on the grid of the model that
-            motivates; None unless it was asked for.
+        class_map: Score of the image's own class at each token ``(B, h', w')``, on the grid of the model that was
+            asked; None unless it was asked for.
         activation: Channel mean of the final tokens ``(B, h', w')``, on that grid; None unless it was asked for.
-        input_gradient: At the images ``(B, C, H, W)``; None unless it was asked for.
+        input_gradient: Gradient with respect to the images ``(B, C, H, W)``; None unless it was asked for.
     """
 
     grid: tuple[int, int]
@@ -130,19 +130,19 @@ class Motivation:
 
 @dataclass
 class MixedBatch:
-    """A mixed batch and what its method's losses need: the only thing that travels from mixing to loss.
+    """A mixed batch, with everything that its method's losses need.
 
     Attributes:
         images: ``(B, C, H, W)``; AutoMix has the unmixed batch after the mixed one, ``2 B`` images and labels.
         targets: Soft labels ``(B, classes)`` of the whole images.
         share: The source's part of the area, one number or one for each image ``(B, 1)``; None where a stock
-            augmentation does not tell it.
+            augmentation does not return it.
         source_mask: ``(B, h, w)`` bool, True where source tokens were pasted.
         source_box: Top, left, bottom, right in pixels of the one box that was pasted into all images.
-        source_targets: Labels ``(B, classes)`` of what was pasted.
-        target_targets: Labels ``(B, classes)`` of what it was pasted into.
+        source_targets: Labels ``(B, classes)`` of the sources.
+        target_targets: Labels ``(B, classes)`` of the targets.
         expected: Probabilities ``(B, classes)`` that the prediction of the mixed image should be consistent with.
-        losses: Scalars that a method computed while it mixed, under names that begin with ``loss_``.
+        losses: Scalars that a method computed while mixing, under names that begin with ``loss_``.
     """
 
     images: Tensor

@@ -1,4 +1,4 @@
-"""The parts of a run without what wraps them."""
+"""Access to the model and the optimiser wrappers of a run."""
 
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -7,19 +7,19 @@ from torch import nn
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:
-    """The model itself.
+    """The model without its parallel wrapper.
 
     Args:
-        model (nn.Module): In a parallel wrapper or not.
+        model (nn.Module): A model, wrapped or not.
     """
     return model.module if is_model_wrapper(model) else model
 
 
 def list_optim_wrappers(runner: Runner) -> list[OptimWrapper]:
-    """The wrappers of a run's optimisers, of which there may be several.
+    """The optimiser wrappers of a run, one or several.
 
     Args:
-        runner (Runner): While it trains.
+        runner (Runner): A runner that is training.
     """
     wrapper = runner.optim_wrapper
     return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]

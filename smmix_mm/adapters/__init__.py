@@ -1,4 +1,4 @@
-"""One adapter per stock backbone family: the only places that know one. Those of our own stand beside them."""
+"""Adapters of stock backbones, one per family. Adapters of this project's backbones lie beside the backbones."""
 
 from .base import Adapter, Tap, build_adapter, opened, read_scores
 from .swin import SwinTransformerAdapter

@@ -1,4 +1,4 @@
-"""What an adapter is, and how the one for a backbone is found."""
+"""Base class of adapters, and the lookup of the adapter of a backbone."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from smmix_mm.structures import Features
 
 
 class Tap:
-    """Keeps what one module of the backbone puts out, while it is open.
+    """Keeps the output of one module of the backbone while it is open.
 
-    The hook stays on the module for good and does nothing while the tap is closed: hooks that come and go are not seen
-    by a compiled backbone. It survives ``copy.deepcopy`` (EMA), the copy tapping the copied module.
+    The hook stays on the module and does nothing while the tap is closed, because a compiled backbone ignores hooks
+    that are added later. The tap survives ``copy.deepcopy`` (EMA): the copy taps the copied module.
 
     Args:
-        module (nn.Module): Of the backbone.
+        module (nn.Module): A module of the backbone.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -38,7 +38,7 @@ class Tap:
         """The module's last output since the tap was opened; None while it is closed.
 
         Raises:
-            RuntimeError: If the tap is open and the module was not seen to run.
+            RuntimeError: If the tap is open and the hook has seen no output.
         """
         if self.is_open and self._output is None:
             raise RuntimeError(
@@ -49,13 +49,13 @@ class Tap:
         return self._output
 
     def close(self) -> None:
-        """Lets go of what it holds."""
+        """Closes the tap and releases the output."""
         self.is_open, self._output = False, None
 
 
 @contextmanager
 def opened(*taps: Tap) -> Iterator[None]:
-    """Opens taps for one run of the backbone; afterwards they hold nothing, so that no graph outlives its step."""
+    """Opens taps for one run of the backbone and empties them afterwards, so that no graph outlives its step."""
     for tap in taps:
         tap.is_open = True
     try:
@@ -66,11 +66,11 @@ def opened(*taps: Tap) -> Iterator[None]:
 
 
 class Adapter(ABC):
-    """The single place that knows one family of backbones.
+    """Reads one family of backbones. All code that depends on the family is in its adapter.
 
-    It reads a stock, unmodified backbone: one ordinary run gives the stock output, the final tokens and, if asked for,
-    the attention of the last block. Where that block's attention is fused, it stays so, and the weights are computed
-    beside it from the block's own queries and keys; where it has an explicit softmax, that is read.
+    The backbone is stock and unmodified. One ordinary run gives the stock output, the final tokens and, if asked for,
+    the attention of the last block. Fused attention stays fused, and the weights are computed in addition from the
+    block's own queries and keys; an explicit softmax is read directly.
 
     Args:
         backbone (nn.Module): An instance of :attr:`family`.
@@ -79,9 +79,9 @@ class Adapter(ABC):
         family: The backbone class that this adapter reads, its subclasses included.
         backbone: The backbone.
         embed_dims (int): Channels of the tokens.
-        stride (tuple[int, int]): Height and width in pixels of what a token stands for.
-        num_layers (int): Layers that :meth:`read_layer` can read.
-        middle_layer (int): The one in the middle of the backbone.
+        stride (tuple[int, int]): Height and width in pixels of the patch of a token.
+        num_layers (int): Number of layers that :meth:`read_layer` can read.
+        middle_layer (int): The layer in the middle of the backbone.
     """
 
     family: ClassVar[type[nn.Module]]
@@ -101,10 +101,10 @@ class Adapter(ABC):
         Args:
             images (Tensor): ``(B, C, H, W)``, preprocessed.
             attention (bool): Whether to read the image attention score of the last block too. Defaults to False.
-            class_attention (bool): Whether to read what the class token attends to. Defaults to False.
+            class_attention (bool): Whether to read the class token's attention. Defaults to False.
 
         Returns:
-            Features: See there.
+            Features: The outputs of the run.
         """
 
     @abstractmethod
@@ -112,27 +112,27 @@ class Adapter(ABC):
         """Token grid ``(h, w)`` of the last block for images of this size, without running the backbone."""
 
     def check_size(self, size: tuple[int, int]) -> None:  # noqa: B027
-        """Refuses images that the backbone cannot run on.
+        """Checks that the backbone can run on images of this size.
 
         Args:
             size (tuple[int, int]): Height and width in pixels.
 
         Raises:
-            ValueError: With the name of the backbone, the size and what it needs.
+            ValueError: If it cannot. The message names the backbone, the size and the size needed.
         """
 
     def read_layer(self, images: Tensor, layer: int) -> Tensor:
-        """Runs the backbone and reads the map that one of its layers puts out.
+        """Runs the backbone and reads the output map of one of its layers.
 
         Args:
             images (Tensor): ``(B, C, H, W)``, preprocessed.
-            layer (int): From 1 to :attr:`num_layers`; see the family for what is counted.
+            layer (int): From 1 to :attr:`num_layers`; see the adapter of the family for what is counted.
 
         Returns:
             Tensor: ``(B, C', h', w')``, without extra tokens.
 
         Raises:
-            ValueError: If the layer is out of range, or the adapter reads the last layer alone.
+            ValueError: If the layer is out of range, or the adapter reads no layers but the last.
         """
         if not 1 <= layer <= self.num_layers:
             has = f'layers 1 to {self.num_layers}' if self.num_layers else 'no layers that can be read on the way'
@@ -153,11 +153,11 @@ class Adapter(ABC):
         raise NotImplementedError
 
     def _layer(self, layer: int) -> nn.Module:
-        """The module whose output a layer's map is made of."""
+        """The module whose output gives a layer's map."""
         raise NotImplementedError
 
     def _layer_map(self, output: Any, images: Tensor, layer: int) -> Tensor:
-        """``(B, C', h', w')`` of the output of a layer's module."""
+        """Converts the output of a layer's module to ``(B, C', h', w')``."""
         raise NotImplementedError
 
 
@@ -171,7 +171,7 @@ def read_scores(
     class_attention: bool = False,
     by_class_token: bool = True,
 ) -> dict[str, Tensor]:
-    """The attentions of :class:`Features` from the queries and keys of a block over all tokens of an image.
+    """Computes the attentions of :class:`Features` from the queries and keys of a block over all tokens of an image.
 
     Args:
         query (Tensor): ``(B, heads, E + N, head_dim)``, the ``E`` extra tokens first.
@@ -180,8 +180,8 @@ def read_scores(
         grid (tuple[int, int]): ``(h, w)`` with ``h * w = N``.
         attention (bool): Whether the image attention score is wanted. Defaults to False.
         class_attention (bool): Whether the class token's attention is wanted. Defaults to False.
-        by_class_token (bool): Whether images are classified by their class token. Where they are not, or there is none,
-            the image attention score takes the place of its attention. Defaults to True.
+        by_class_token (bool): Whether images are classified by their class token. If not, or if there is none, the
+            image attention score replaces the class token's attention. Defaults to True.
 
     Returns:
         dict[str, Tensor]: ``(B, h, w)`` each, under their names in :class:`Features`.
@@ -198,7 +198,7 @@ def read_scores(
 
 
 def build_adapter(backbone: nn.Module) -> Adapter:
-    """The adapter of a backbone's family, the most derived one where several fit.
+    """Builds the adapter of a backbone's family, the most derived one where several fit.
 
     Args:
         backbone (nn.Module): Any backbone.

@@ -1,4 +1,4 @@
-"""mmpretrain's SwinTransformer."""
+"""Adapter of mmpretrain's SwinTransformer."""
 
 import math
 
@@ -18,19 +18,19 @@ from .base import Adapter, Tap, opened
 class SwinTransformerAdapter(Adapter):
     """Reads mmpretrain's ``SwinTransformer``; the grid is that of the last stage.
 
-    The attention is that of the last block's windows, whose softmax the backbone computes anyway, relative position
-    bias and shift mask included, put back where they are in the image: zero between tokens of different windows.
-    Tokens that pad the map to whole windows take part in the softmax, then their rows and columns are left out. There
-    is no class token: the class attention is the image attention.
+    The attention is read from the softmax of the last block's windows, with relative position bias and shift mask, and
+    put back to the windows' places in the image. It is zero between tokens of different windows. Tokens that pad the
+    map to whole windows take part in the softmax, but their rows and columns are left out. There is no class token: the
+    class attention is the image attention.
 
-    Layers are stages as the backbone hands them on: their patches merged but for the last stage, and normalised without
-    weights. Layer 3 of Swin-T is the 7 x 7 x 768 map that OpenMixup's AutoMix reads, whose norm is not trained.
+    Layers are stages, read after patch merging (which the last stage does not have) and normalised without weights.
+    Layer 3 of Swin-T is the 7 x 7 x 768 map that OpenMixup's AutoMix reads, whose norm is not trained.
 
     Args:
         backbone (SwinTransformer): With the last stage among ``out_indices``, a final norm and the stock attention.
 
     Raises:
-        ValueError: If the backbone's settings leave it without normalised tokens, or their attention cannot be read.
+        ValueError: If the backbone has no normalised tokens in these settings, or their attention cannot be read.
     """
 
     family = SwinTransformer
@@ -103,7 +103,7 @@ class SwinTransformerAdapter(Adapter):
         return F.layer_norm(tokens, tokens.shape[2:]).transpose(1, 2).unflatten(2, grid)
 
     def _grids(self, size: tuple[int, int]) -> list[tuple[int, int]]:
-        """Token grids ``(h, w)`` of the stages, by the arithmetic of the layers that embed and merge patches."""
+        """Token grids ``(h, w)`` of the stages, computed from the layers that embed and merge patches."""
         embed = self.backbone.patch_embed
         grids = [_slide(tuple(size), embed.adaptive_padding, embed.projection)]
         for stage in self.backbone.stages[:-1]:
@@ -113,7 +113,7 @@ class SwinTransformerAdapter(Adapter):
 
     @torch.no_grad()
     def _image_attention(self, weights: Tensor, grid: tuple[int, int]) -> Tensor:
-        """``(B * windows, heads, n, n)`` of the last block to ``(B, h, w)``."""
+        """Converts weights ``(B * windows, heads, n, n)`` of the last block to scores ``(B, h, w)``."""
         attention = self.backbone.stages[-1].blocks[-1].attn
         window, shift = attention.window_size, attention.shift_size
         if min(grid) == window and not attention.pad_small_map:
@@ -133,7 +133,7 @@ class SwinTransformerAdapter(Adapter):
 
 
 def _slide(size: tuple[int, int], padding: nn.Module | None, layer: nn.Conv2d | nn.Unfold) -> tuple[int, int]:
-    """Positions of a layer's kernel on a map of this size, padded to be covered if the layer is preceded by that."""
+    """Number of positions of a layer's kernel on a map of this size, after adaptive padding if there is any."""
     extra = padding.get_pad_shape(size) if padding else (0, 0)
     return tuple(
         (side + more + 2 * around - dilation * (kernel - 1) - 1) // stride + 1

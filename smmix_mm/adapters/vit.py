@@ -1,4 +1,4 @@
-"""mmpretrain's VisionTransformer: ViT, DeiT and whatever else uses that class."""
+"""Adapter of mmpretrain's VisionTransformer: ViT, DeiT and other models of that class."""
 
 from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.models.utils import MultiheadAttention
@@ -14,14 +14,14 @@ from .base import Adapter, Tap, opened, read_scores
 class VisionTransformerAdapter(Adapter):
     """Reads mmpretrain's ``VisionTransformer``, any arch and image size, with or without class token.
 
-    ``tokens`` have passed every norm between the last block and the head: the final norm and, under
-    ``out_type='avg_featmap'``, the norm that the backbone puts after its average pooling. Layers are counted in blocks.
+    ``tokens`` are after every norm between the last block and the head: the final norm and, with
+    ``out_type='avg_featmap'``, the norm that the backbone applies after its average pooling. Layers are blocks.
 
     Args:
         backbone (VisionTransformer): With ``out_type`` other than ``'raw'`` and the stock attention.
 
     Raises:
-        ValueError: If the backbone's settings leave it without normalised tokens, or its head without logits.
+        ValueError: If the backbone has no normalised tokens in these settings, or its head gives no logits.
     """
 
     family = VisionTransformer
@@ -65,7 +65,7 @@ class VisionTransformerAdapter(Adapter):
         return Features(feats=feats, tokens=tokens, grid=grid, **scores)
 
     def grid(self, images: Tensor) -> tuple[int, int]:
-        # The patch embedding pads by rules of its own; embedding one image asks it instead of repeating them.
+        # The patch embedding has padding rules of its own. Embedding one image avoids repeating them here.
         return tuple(self.backbone.patch_embed(images[:1].detach())[1])
 
     def layer_dims(self, layer: int) -> int:

@@ -1,6 +1,6 @@
 """The arithmetic of mixing: tensors in, tensors out.
 
-Imports torch, and of this package only what torch's versions name differently; draws nothing at random, knows no model.
+It needs only torch and :mod:`smmix_mm.compat`, draws nothing at random and knows no model.
 
 Vocabulary: the *source* is the image a region is cut from, the *target* the image it is pasted into; the *region* is a
 size ``(rows, cols)`` in tokens; the *share* is the source's part of the area. Unless a method draws its pairs, image

@@ -9,8 +9,8 @@ def image_attention(query: Tensor, key: Tensor, num_extra_tokens: int = 0, scale
     r"""Attention that every image token receives, averaged over heads and over the image's own queries.
 
     :math:`\alpha_j = \mathrm{mean}_{heads}\,\mathrm{mean}_i\,\mathrm{softmax}(q_i k^\top s)_j`. Extra tokens (a class
-    token) take part in the softmax, then their rows and columns are left out of the average, so the entries do not
-    sum to one.
+    token) take part in the softmax, but their rows and columns are left out of the average, so the entries do not sum
+    to one.
 
     Args:
         query (Tensor): Queries of the block, ``(B, heads, E + N, head_dim)``, the ``E`` extra tokens first.
@@ -31,7 +31,7 @@ def image_attention(query: Tensor, key: Tensor, num_extra_tokens: int = 0, scale
 def class_attention(query: Tensor, key: Tensor, num_extra_tokens: int = 1, scale: float | None = None) -> Tensor:
     r"""Attention that the class token pays to every image token, averaged over heads.
 
-    :math:`\mathrm{mean}_{heads}\,\mathrm{softmax}(q_0 k^\top s)_j`: all extra tokens take part in the softmax, then
+    :math:`\mathrm{mean}_{heads}\,\mathrm{softmax}(q_0 k^\top s)_j`: all extra tokens take part in the softmax, but
     their columns are left out, so the entries do not sum to one.
 
     Args:
@@ -50,14 +50,14 @@ def class_attention(query: Tensor, key: Tensor, num_extra_tokens: int = 1, scale
 
 
 def resample_scores(scores: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Brings scores of one grid of tokens to another, bilinearly, averaging where it becomes coarser.
+    """Resamples scores from one token grid to another: bilinear, with antialiasing where the new grid is coarser.
 
     Args:
         scores (Tensor): ``(B, h', w')``, floating.
-        grid (tuple[int, int]): ``(h, w)``.
+        grid (tuple[int, int]): The new grid ``(h, w)``.
 
     Returns:
-        Tensor: ``(B, h, w)``, within the range of the input; the input itself if it has that grid.
+        Tensor: ``(B, h, w)``, within the range of the input; the input itself if it already has that grid.
     """
     if tuple(scores.shape[-2:]) == tuple(grid):
         return scores

@@ -5,16 +5,16 @@ from torch import Tensor
 
 
 def low_frequency_field(noise: Tensor, decay: float = 3.0) -> Tensor:
-    r"""A grey field in which the lower a frequency is, the louder it is.
+    r"""A grey random field in which low frequencies dominate.
 
     `FMix: Enhancing Mixed Sample Data Augmentation <https://arxiv.org/abs/2002.12047>`_: the real part of the inverse
-    Fourier transform of noise that was divided by :math:`f^{decay}`. Frequencies :math:`f` are in cycles per pixel,
-    over both axes; those below ``1 / max(h, w)``, the zero frequency among them, count as that.
+    Fourier transform of noise divided by :math:`f^{decay}`. Frequencies :math:`f` are in cycles per pixel, over both
+    axes; those below ``1 / max(h, w)``, including zero, are raised to that value.
 
     Args:
         noise (Tensor): Complex ``(h, w)``, or its real and imaginary parts ``(h, w, 2)``: independent normal numbers,
             one for each frequency.
-        decay (float): At 0 the field is white noise; the larger, the smoother it is. Defaults to 3.
+        decay (float): 0 gives white noise, larger values smoother fields. Defaults to 3.
 
     Returns:
         Tensor: ``(h, w)``, real, of any range.

@@ -45,16 +45,16 @@ def attention_share(attention: Tensor, mask: Tensor) -> Tensor:
 def attended_labels(
     source_targets: Tensor, target_targets: Tensor, attention: Tensor, mask: Tensor, area_share: float | Tensor
 ) -> Tensor:
-    r"""Labels whose source's share is the mean of its part of the area and of its part of the attention.
+    r"""Mixed labels in which the source's share is the mean of its part of the area and its part of the attention.
 
     `TransMix: Attend to Mix for Vision Transformers <https://arxiv.org/abs/2111.09833>`_.
 
     Args:
-        source_targets (Tensor): Labels ``(B, classes)`` of what was pasted.
-        target_targets (Tensor): Labels ``(B, classes)`` of what it was pasted into.
-        attention (Tensor): Of the mixed images, ``(B, h, w)``, as in :func:`attention_share`.
+        source_targets (Tensor): Labels ``(B, classes)`` of the sources.
+        target_targets (Tensor): Labels ``(B, classes)`` of the targets.
+        attention (Tensor): Attention of the mixed images ``(B, h, w)``, as in :func:`attention_share`.
         mask (Tensor): ``(B, h, w)`` or ``(h, w)`` bool, True where source tokens were pasted.
-        area_share (float | Tensor): The source's part of the area, in [0, 1], a number.
+        area_share (float | Tensor): The source's part of the area, a number in [0, 1].
 
     Returns:
         Tensor: ``(B, classes)``.
@@ -64,17 +64,18 @@ def attended_labels(
 
 
 def content_map(scores: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Scores of an image's own class as a distribution over a grid.
+    """Turns scores of an image's own class into a distribution over a grid.
 
     `TokenMix: Rethinking Image Mixing for Data Augmentation in Vision Transformers <https://arxiv.org/abs/2207.08409>`_:
-    clamped at 0, plus 1e-8, so that an all-zero map becomes uniform, brought to the grid, and divided by the sum.
+    scores are clamped at 0, raised by 1e-8 (an all-zero map becomes uniform), resampled to the grid and divided by
+    their sum.
 
     Args:
         scores (Tensor): ``(B, h', w')``.
         grid (tuple[int, int]): ``(h, w)``.
 
     Returns:
-        Tensor: ``(B, h, w)``, each image's summing to 1, float32 or wider.
+        Tensor: ``(B, h, w)``, summing to 1 for each image, float32 or wider.
     """
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32)).clamp(min=0) + 1e-8
     scores = resample_scores(scores, grid)

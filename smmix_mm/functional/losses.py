@@ -1,4 +1,4 @@
-"""What losses are made of."""
+"""Building blocks of losses."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ def region_means(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         tokens (Tensor): ``(B, N, C)``.
-        mask (Tensor): ``(B, h, w)`` or ``(B, N)`` bool, ``N = h * w``, with tokens on both sides in every image.
+        mask (Tensor): ``(B, h, w)`` or ``(B, N)`` bool, ``N = h * w``, with tokens inside and outside in every image.
 
     Returns:
         tuple[Tensor, Tensor]: ``(B, C)`` inside and ``(B, C)`` outside, in the dtype of ``tokens`` and accumulated in
@@ -28,7 +28,7 @@ def region_means(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def consistency_loss(logits: Tensor, expected: Tensor) -> Tensor:
-    r"""Divergence of the mixed image's prediction from what the unmixed images predicted (equation 9).
+    r"""Divergence of the mixed image's prediction from that of the unmixed images (equation 9).
 
     :math:`KL(p \,\|\, \mathrm{softmax}(Y_M))`, summed over classes, mean over the batch. This is the direction of the
     authors' code; the paper prints the arguments the other way round.

@@ -1,4 +1,4 @@
-"""Masks: where pixels of the source replace those of the target, each at its own place."""
+"""Masks and boxes, inside which pixels of the source replace those of the target."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ Box = tuple[int, int, int, int]
 
 
 def clipped_box(centre: Sequence[int], share: float, size: tuple[int, int]) -> Box:
-    r"""The box of a wanted share of the area around a place, without what sticks out of the image.
+    r"""The box around a pixel that covers a wanted share of the area, clipped to the image.
 
     `CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features
     <https://arxiv.org/abs/1905.04899>`_: sides of :math:`\sqrt{share}` of the image's, rounded down to an even number
@@ -20,11 +20,11 @@ def clipped_box(centre: Sequence[int], share: float, size: tuple[int, int]) -> B
 
     Args:
         centre (Sequence[int]): Row and column, inside the image.
-        share (float): Wanted share of the area, in [0, 1]. What is left of it says :func:`box_share`.
+        share (float): Wanted share of the area, in [0, 1]. :func:`box_share` gives the share after clipping.
         size (tuple[int, int]): Height and width of the image in pixels.
 
     Returns:
-        tuple[int, int, int, int]: Top, left, bottom, right in pixels; maybe empty, maybe the whole image.
+        tuple[int, int, int, int]: Top, left, bottom, right in pixels; possibly empty or the whole image.
     """
     halves = [int(side * math.sqrt(share)) // 2 for side in size]
     top, left = (max(place - half, 0) for place, half in zip(centre, halves, strict=True))
@@ -41,14 +41,14 @@ def box_share(box: Box, size: tuple[int, int]) -> float:
 def box_mask(
     box: Box, size: tuple[int, int], grid: tuple[int, int] | None = None, device: torch.device | str | None = None
 ) -> Tensor:
-    """True inside a box, at pixels or, by nearest neighbour, at tokens.
+    """A mask that is True inside a box, for pixels or, by nearest neighbour, for tokens.
 
     Args:
         box (tuple[int, int, int, int]): Top, left, bottom, right in pixels.
         size (tuple[int, int]): Height and width of the image in pixels.
         grid (tuple[int, int], optional): Token grid ``(h, w)``. Token ``(i, j)`` is inside if the pixel
             ``(floor(i * H / h), floor(j * W / w))`` is. Defaults to None, a mask of pixels.
-        device (torch.device, optional): Where to make the mask; nothing is copied there.
+        device (torch.device, optional): Device to create the mask on, without a copy.
 
     Returns:
         Tensor: ``(h, w)`` or ``(H, W)`` bool.
@@ -67,7 +67,7 @@ def paste_box_(images: Tensor, box: Box, pairs: Tensor | None = None) -> Tensor:
     """Copies the box of each source over the same place of its target, in place.
 
     Args:
-        images (Tensor): ``(B, C, H, W)``, of any dtype. Written to, in the box alone.
+        images (Tensor): ``(B, C, H, W)``, of any dtype. Only the box is written to.
         box (tuple[int, int, int, int]): Top, left, bottom, right in pixels.
         pairs (Tensor, optional): ``(B,)`` int64, the source of each image. Defaults to None, the reversed batch.
 
@@ -85,11 +85,11 @@ def paste_resized_(images: Tensor, box: Box, pairs: Tensor, interpolation: str =
     """Resizes the whole source of each image to a box and pastes it there, in place.
 
     Args:
-        images (Tensor): ``(B, C, H, W)``, floating. Written to, in the box alone.
+        images (Tensor): ``(B, C, H, W)``, floating. Only the box is written to.
         box (tuple[int, int, int, int]): Top, left, bottom, right in pixels. Nothing is pasted if it is empty.
         pairs (Tensor): ``(B,)`` int64, the source of each image.
-        interpolation (str): ``'nearest'`` or ``'bilinear'``, as :func:`torch.nn.functional.interpolate` has them.
-            Defaults to ``'nearest'``.
+        interpolation (str): ``'nearest'`` or ``'bilinear'``, as in :func:`torch.nn.functional.interpolate`. Defaults to
+            ``'nearest'``.
 
     Returns:
         Tensor: ``images``.
@@ -105,7 +105,7 @@ def paste_resized_(images: Tensor, box: Box, pairs: Tensor, interpolation: str =
 
 
 def mix_masked(images: Tensor, sources: Tensor, mask: Tensor) -> Tensor:
-    """Takes the source where a mask is True, the target elsewhere, or both in part.
+    """Mixes by a mask: the source where it is True, the target elsewhere, or a blend for a mask of numbers.
 
     Args:
         images (Tensor): The targets ``(B, C, H, W)``, floating unless the mask is bool.
@@ -127,14 +127,14 @@ def mix_masked(images: Tensor, sources: Tensor, mask: Tensor) -> Tensor:
 
 
 def pixel_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Brings a mask of tokens to the pixels, each token's value at all of its pixels.
+    """Expands a mask of tokens to pixels: every pixel gets the value of its token.
 
     Args:
         mask (Tensor): ``(..., h, w)``.
         size (tuple[int, int]): Height and width of the images in pixels.
 
     Returns:
-        Tensor: ``(..., H, W)``; the mask itself if it has that size.
+        Tensor: ``(..., H, W)``; the mask itself if it already has that size.
 
     Raises:
         ValueError: If the mask's grid does not divide the sides of the images.
@@ -154,7 +154,7 @@ def pixel_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def strongest_cells(scores: Tensor, count: int) -> Tensor:
-    """True at the cells of the largest scores of each image; the first in row-major order where several tie.
+    """A mask that is True at the largest scores of each image; ties go to the first in row-major order.
 
     Args:
         scores (Tensor): ``(B, h, w)``.
@@ -164,5 +164,5 @@ def strongest_cells(scores: Tensor, count: int) -> Tensor:
         Tensor: ``(B, h, w)`` bool with ``count`` True entries an image.
     """
     order = scores.flatten(1).argsort(dim=1, descending=True, stable=True)
-    # The rank of each cell, without a write at places that only the device knows.
+    # Compares ranks instead of writing at indices that are known only on the device.
     return (order.argsort(dim=1) < count).view(scores.shape)

@@ -1,7 +1,7 @@
-"""Saliency of blocks, and what it costs to mix two images block by block.
+"""Saliency of blocks, and the cost of mixing two images block by block.
 
 After `Puzzle Mix: Exploiting Saliency and Local Statistics for Optimal Mixup <https://arxiv.org/abs/2009.06962>`_. An
-image is cut into ``n x n`` blocks, which are as little square as the image is.
+image is cut into ``n x n`` blocks of its own aspect ratio.
 """
 
 import math
@@ -15,18 +15,18 @@ MIN_PROBABILITY = 1e-8
 
 
 def block_saliency(gradients: Tensor, blocks: int) -> Tensor:
-    """How strongly the loss reacts to each block: the norm over channels of its gradient at the image, averaged.
+    """Saliency of each block: the norm over channels of the loss's gradient at the image, averaged over the block.
 
     Args:
         gradients (Tensor): ``(B, C, H, W)``, floating.
         blocks (int): ``n``, which divides ``H`` and ``W``.
 
     Returns:
-        Tensor: ``(B, n, n)``, each image's summing to 1, float32 or wider. An image whose gradient is zero, or not
-        finite, is equally salient everywhere.
+        Tensor: ``(B, n, n)``, summing to 1 for each image, float32 or wider. If an image's gradient is zero or not
+        finite, its saliency is uniform.
     """
     gradients = gradients.to(torch.promote_types(gradients.dtype, torch.float32))
-    # Not `vector_norm`, which on the CPU takes fifty times as long over channels.
+    # On the CPU `vector_norm` over channels takes fifty times as long.
     norms = gradients.square().sum(dim=1).sqrt()
     saliency = F.avg_pool2d(norms, [side // blocks for side in norms.shape[-2:]])
     total = saliency.sum(dim=(1, 2), keepdim=True)
@@ -34,15 +34,16 @@ def block_saliency(gradients: Tensor, blocks: int) -> Tensor:
 
 
 def block_colours(images: Tensor, blocks: int, cell: int = 4) -> Tensor:
-    """Colours of the cells that the blocks are made of.
+    """Mean colours of the cells that each block consists of.
 
     Args:
         images (Tensor): ``(B, C, H, W)``, floating.
         blocks (int): ``n``, which divides ``H`` and ``W``.
-        cell (int): Side of a cell in pixels; the largest part of a block's side up to that is taken. Defaults to 4.
+        cell (int): Largest side of a cell in pixels; the side is its largest value that divides a block's side.
+            Defaults to 4.
 
     Returns:
-        Tensor: ``(B, C, n, i, n, j)``, mean colours of ``i x j`` cells a block, float32 or wider.
+        Tensor: ``(B, C, n, i, n, j)``, mean colours of ``i x j`` cells per block, float32 or wider.
     """
     images = images.to(torch.promote_types(images.dtype, torch.float32))
     pixels = []
@@ -53,11 +54,11 @@ def block_colours(images: Tensor, blocks: int, cell: int = 4) -> Tensor:
 
 
 def border_jumps(colours: Tensor, next_colours: Tensor) -> tuple[Tensor, Tensor]:
-    """How far colours jump between a block of one image and the next block of another, where the two touch.
+    """Colour differences along the border between a block of one image and the next block of another.
 
     Args:
-        colours (Tensor): Of :func:`block_colours`; the upper block, or the left one, is taken from here.
-        next_colours (Tensor): Same shape; the lower block, or the right one, is taken from here.
+        colours (Tensor): From :func:`block_colours`; provides the upper or left block.
+        next_colours (Tensor): Same shape; provides the lower or right block.
 
     Returns:
         tuple[Tensor, Tensor]: ``(B, n - 1, n)`` downwards and ``(B, n, n - 1)`` to the right: the absolute difference,
@@ -78,7 +79,7 @@ def puzzle_energy(
     gamma: float = 0.5,
     eta: float = 0.2,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    r"""What each labelling of the blocks costs.
+    r"""Energy of a labelling of the blocks, as costs and weights for graph cuts.
 
     Label :math:`l` of a block gives it the source's share :math:`z = l / (L - 1)`. With the saliencies :math:`a` of
     the source and :math:`b` of the target, :math:`\beta' = \beta / 16n` as in the authors' code, and :math:`D_{uv}` the
@@ -89,16 +90,17 @@ def puzzle_energy(
         + \sum_{(i, j)} \beta' (z_i - z_j)^2 + \beta' \gamma D_{ij}(z_i, z_j)
 
     :math:`p` is binomial, of :math:`L - 1` draws with probability ``share``, and :math:`D_{ij}(z_i, z_j)` is
-    :math:`D_{z_i z_j}` on shares of 0 and 1, and in between its extension by :math:`(z_i - z_j)^2` and terms linear in
-    :math:`z`. Up to a constant all of it thus falls into costs of single blocks and weights of :math:`(z_i - z_j)^2`.
+    :math:`D_{z_i z_j}` for shares of 0 and 1, extended to shares in between by :math:`(z_i - z_j)^2` and terms linear
+    in :math:`z`. Up to a constant the energy is thus a sum of costs of single blocks and weights of
+    :math:`(z_i - z_j)^2`.
 
     Args:
-        saliency (Tensor): ``(B, n, n)`` of the images, each summing to 1.
+        saliency (Tensor): ``(B, n, n)``, summing to 1 for each image.
         colours (Tensor): ``(B, C, n, i, n, j)`` of the images, see :func:`block_colours`, in [0, 1] up to a shift.
         pairs (Tensor): ``(B,)`` int64, the source of each image.
         share (float): The source's wanted share of the area, in [0, 1].
         num_labels (int): ``L``, at least 2. Defaults to 3, shares of 0, 1/2 and 1.
-        beta (float): Weight of neighbours' labels differing. Defaults to 1.2.
+        beta (float): Weight of label differences between neighbours. Defaults to 1.2.
         gamma (float): Weight of colour jumps. Defaults to 0.5.
         eta (float): Weight of the wanted share. Defaults to 0.2.
 
@@ -113,7 +115,7 @@ def puzzle_energy(
     beta = beta / (16 * blocks)
     source, source_colours = saliency[pairs], colours[pairs]
 
-    # Costs at z = 0 and z = 1, linear in between; and half of all that neighbours may cost whatever the other one is.
+    # Costs at z = 0 and z = 1, linear in between. Each includes half of the jumps to both states of a neighbour.
     ends = [source.clone(), saliency.clone()]
     jumps = [
         [border_jumps(first, second) for second in (colours, source_colours)] for first in (colours, source_colours)
@@ -125,7 +127,7 @@ def puzzle_energy(
         for z in (0, 1):
             ends[z].narrow(axis + 1, 0, size).add_((jumps[z][0][axis] + jumps[z][1][axis]) * (beta * gamma / 2))
             ends[z].narrow(axis + 1, 1, size).add_((jumps[0][z][axis] + jumps[1][z][axis]) * (beta * gamma / 2))
-        # Graph cuts need weights that are not negative; colours out of range might make them so.
+        # Graph cuts need non-negative weights; colours out of range could make them negative.
         weights.append((beta + beta * gamma / 2 * (enter + leave - stay - inside)).clamp(min=0))
 
     costs = []
@@ -137,16 +139,16 @@ def puzzle_energy(
 
 
 def transport_cost(saliency: Tensor, visible: Tensor, weight: float = 0.8) -> Tensor:
-    r"""What it costs to put a block of an image into each place of it.
+    r"""Cost of moving each block of an image to each place in it.
 
-    :math:`v_j (w\,d^2 / (n - 1)^2 - a_i)` for the block ``i`` of saliency ``a`` at place ``j``, ``d`` the distance
-    between the two in blocks: the more salient a block, the more it gains in a place that will be visible. A place
-    that stays hidden costs nothing, whichever block is put there.
+    Block ``i`` of saliency ``a`` at place ``j`` costs :math:`v_j (w\,d^2 / (n - 1)^2 - a_i)`, with ``d`` the distance
+    between the two in blocks. A more salient block gains more from a place that will be visible. A hidden place costs
+    nothing for any block.
 
     Args:
-        saliency (Tensor): ``(B, n, n)``, each image's summing to 1, ``n`` at least 2.
-        visible (Tensor): ``(B, n, n)`` bool, the places where the image is seen at all after mixing.
-        weight (float): Of the distance. Defaults to 0.8.
+        saliency (Tensor): ``(B, n, n)``, summing to 1 for each image, ``n`` at least 2.
+        visible (Tensor): ``(B, n, n)`` bool, True where the image is at least partly visible after mixing.
+        weight (float): Weight of the distance. Defaults to 0.8.
 
     Returns:
         Tensor: ``(B, n * n, n * n)``, places by blocks.
@@ -163,8 +165,8 @@ def arrange_blocks(images: Tensor, order: Tensor) -> Tensor:
     """Moves the blocks of each image.
 
     Args:
-        images (Tensor): ``(B, C, H, W)``, of any dtype, with sides that ``n`` divides.
-        order (Tensor): ``(B, n * n)`` int64: which block comes to each place, both in row-major order.
+        images (Tensor): ``(B, C, H, W)``, of any dtype, with sides divisible by ``n``.
+        order (Tensor): ``(B, n * n)`` int64, the block that goes to each place, both in row-major order.
 
     Returns:
         Tensor: A new tensor ``(B, C, H, W)`` in the memory format of ``images``; every pixel is a copy of an input

@@ -1,4 +1,4 @@
-"""Windows of the token grid: where they are, what they sum to, how they are pasted.
+"""Windows of the token grid: sums, positions and pasting.
 
 Sections refer to `SMMix: Self-Motivated Image Mixing for Vision Transformers <https://arxiv.org/abs/2212.12977>`_.
 """
@@ -11,12 +11,12 @@ from smmix_mm.compat import is_compiling
 
 Region = tuple[int, int]
 
-# How many images' windows are cut before they are pasted.
+# Number of images whose windows are copied at once on the CPU.
 CUT_ON_CPU = 16
 
 
 def window_sums(scores: Tensor, region: Region) -> Tensor:
-    """Sum of the scores in every window of a size that lies inside the grid.
+    """Sum of the scores in every window of the given size inside the grid.
 
     Args:
         scores (Tensor): ``(B, h, w)``, of any floating dtype.
@@ -24,8 +24,8 @@ def window_sums(scores: Tensor, region: Region) -> Tensor:
 
     Returns:
         Tensor: ``(B, h - rows + 1, w - cols + 1)``, float32 or wider. Entry ``[b, i, j]`` belongs to the window whose
-        first token is ``(i, j)``. Windows of equal content have equal sums, bit by bit: each is added up in the same
-        order.
+        first token is ``(i, j)``. Windows of equal content have bit-identical sums, because all are added up in the
+        same order.
 
     Raises:
         ValueError: If the region has no token or does not fit into the grid.
@@ -36,7 +36,7 @@ def window_sums(scores: Tensor, region: Region) -> Tensor:
 
 
 def max_windows(scores: Tensor, region: Region) -> Tensor:
-    """The window of the largest sum in each image; the first in row-major order where several tie.
+    """The window with the largest sum in each image; ties go to the first in row-major order.
 
     Args:
         scores (Tensor): ``(B, h, w)``.
@@ -50,7 +50,7 @@ def max_windows(scores: Tensor, region: Region) -> Tensor:
 
 
 def min_windows(scores: Tensor, region: Region) -> Tensor:
-    """The window of the smallest sum in each image; as :func:`max_windows` otherwise."""
+    """The window with the smallest sum in each image; otherwise like :func:`max_windows`."""
     sums = window_sums(scores, region)
     return _unflatten(sums.flatten(1).argmin(dim=1), sums.shape[-1])
 
@@ -70,7 +70,7 @@ def cutmix_windows(corner: tuple[int, int], batch_size: int, device: torch.devic
 
 
 def window_mask(corners: Tensor, region: Region, grid: tuple[int, int]) -> Tensor:
-    """True inside each image's window.
+    """A mask that is True inside each image's window.
 
     Args:
         corners (Tensor): ``(B, 2)``, row and column of each window's first token.
@@ -78,7 +78,7 @@ def window_mask(corners: Tensor, region: Region, grid: tuple[int, int]) -> Tenso
         grid (tuple[int, int]): Token grid ``(h, w)``.
 
     Returns:
-        Tensor: ``(B, h, w)`` bool with ``rows * cols`` True entries an image.
+        Tensor: ``(B, h, w)`` bool with ``rows * cols`` True entries per image.
     """
     inside = [
         (positions >= start.unsqueeze(1)) & (positions < start.unsqueeze(1) + size)
@@ -95,9 +95,9 @@ def paste_windows(
     """Copies a window of each source over a window of its target.
 
     Args:
-        images (Tensor): ``(B, C, H, W)``, of any dtype; both ``H / h`` and ``W / w`` must be whole.
-        source_corners (Tensor): ``(B, 2)``, where in the *source* of image ``b`` the region is cut, in tokens.
-        target_corners (Tensor): ``(B, 2)``, where in image ``b`` it is pasted, in tokens.
+        images (Tensor): ``(B, C, H, W)``, of any dtype; ``H / h`` and ``W / w`` must be whole numbers.
+        source_corners (Tensor): ``(B, 2)`` in tokens, where the region is cut from the *source* of image ``b``.
+        target_corners (Tensor): ``(B, 2)`` in tokens, where it is pasted into image ``b``.
         region (tuple[int, int]): ``(rows, cols)`` in tokens.
         grid (tuple[int, int]): Token grid ``(h, w)``.
 
@@ -112,18 +112,18 @@ def paste_windows(
     patch = _patch_size(images, grid)
     mixed = images.clone()
     if torch.are_deterministic_algorithms_enabled() or is_compiling():
-        # The windows of the view below overlap: deterministic writes on CUDA copy all of it out and back, which is
-        # wrong then, and torch.compile refuses to write to it.
+        # The windows of the view below overlap. Deterministic writes on CUDA copy the whole view out and back, which
+        # is wrong for overlapping windows, and torch.compile refuses to write to such a view.
         source = _window_tokens(source_corners, region)
         target = _window_tokens(target_corners, region)
         _tokens(mixed, grid)[target] = _tokens(images.flip(0), grid)[source]
         return mixed
-    # Strided views of all windows and an indexed copy: gathers over whole images cost three to eight times that.
+    # An indexed copy of strided views; gathering over whole images takes three to eight times as long.
     batch = torch.arange(len(images), device=images.device)
     read, written, patch = _widen(images, mixed, patch)
     read, written = _windows(read, region, patch), _windows(written, region, patch)
     index = torch.stack([batch.flip(0), batch, *source_corners.unbind(1), *target_corners.unbind(1)])
-    # On the CPU what is cut lies in pages that are new for every batch if it is large, and old ones for each part.
+    # On the CPU a large copy gets new memory pages for every batch; small parts reuse the same pages.
     for part in index.split(CUT_ON_CPU if images.device.type == 'cpu' else len(images), dim=1):
         sources, targets, source_rows, source_cols, target_rows, target_cols = part
         written[targets, :, target_rows, target_cols] = read[sources, :, source_rows, source_cols]
@@ -131,15 +131,15 @@ def paste_windows(
 
 
 def max_min_corners(attention: Tensor, region: Region) -> tuple[Tensor, Tensor]:
-    """Where max-min attention region mixing cuts and pastes (section 3.2).
+    """Corners at which max-min attention region mixing cuts and pastes (section 3.2).
 
     Args:
         attention (Tensor): ``(B, h, w)``, how much attention each token of each image receives.
         region (tuple[int, int]): ``(rows, cols)`` in tokens, from ``(1, 1)`` to the whole grid.
 
     Returns:
-        tuple[Tensor, Tensor]: ``(B, 2)`` each. For image ``b`` the first token of the most attended window of its
-        source, image ``B - 1 - b``, and that of its own least attended window.
+        tuple[Tensor, Tensor]: ``(B, 2)`` each. For image ``b``, the first token of the most attended window of its
+        source, image ``B - 1 - b``, and the first token of its own least attended window.
     """
     sums = window_sums(attention, region)
     flat = sums.flatten(1)
@@ -150,8 +150,8 @@ def max_min_corners(attention: Tensor, region: Region) -> tuple[Tensor, Tensor]:
 def max_min_mix(images: Tensor, attention: Tensor, region: Region) -> tuple[Tensor, Tensor]:
     """Max-min attention region mixing (section 3.2).
 
-    In the source the window of the largest summed attention, in the target the window of the smallest; the one's
-    pixels overwrite the other's, patch by patch, so content moves from one place to another.
+    The source's window with the largest summed attention overwrites the target's window with the smallest, patch by
+    patch. The two windows usually lie at different places.
 
     Args:
         images (Tensor): ``(B, C, H, W)``, of any dtype.
@@ -184,9 +184,9 @@ def _unflatten(index: Tensor, columns: int) -> Tensor:
 
 
 def _widen(images: Tensor, mixed: Tensor, patch: tuple[int, int]) -> tuple[Tensor, Tensor, tuple[int, int]]:
-    """The same memory seen as elements of 16 bytes, where whole ones make up each row of a patch.
+    """Views the same memory as elements of 16 bytes, if each row of a patch consists of whole ones.
 
-    Indexed copies take one element after the other, whatever its size; of wide ones there are fewer.
+    Indexed copies move one element at a time, whatever its size, so wider elements are faster.
 
     Args:
         images (Tensor): ``(B, C, H, W)``.
@@ -194,8 +194,8 @@ def _widen(images: Tensor, mixed: Tensor, patch: tuple[int, int]) -> tuple[Tenso
         patch (tuple[int, int]): Height and width in pixels.
 
     Returns:
-        tuple[Tensor, Tensor, tuple[int, int]]: All three as they were given, or batches ``(B, C, H, W')`` of wide
-        elements, with the channels in the rows if they come last in memory, and the patch in these elements.
+        tuple[Tensor, Tensor, tuple[int, int]]: The unchanged arguments; or both batches as ``(B, C, H, W')`` of wide
+        elements, with channels folded into the rows if they come last in memory, and the patch in these elements.
     """
     unchanged = images, mixed, patch
     height, width = patch
@@ -207,10 +207,10 @@ def _widen(images: Tensor, mixed: Tensor, patch: tuple[int, int]) -> tuple[Tenso
         width *= images.shape[1]
         images, mixed = (batch.permute(0, 2, 3, 1).flatten(2).unsqueeze(1) for batch in (images, mixed))
     count = 16 // images.element_size()
-    # Foreign memory, such as NumPy's, may begin anywhere.
+    # Memory from elsewhere, such as NumPy's, may be unaligned.
     if width % count or any(batch.data_ptr() % 16 for batch in (images, mixed)):
         return unchanged
-    # By way of one row, because strides of sides of length 1 can be anything.
+    # Flattened first, because dimensions of length 1 can have any stride.
     read, written = (batch.view(-1).view(torch.complex128).view(*batch.shape[:3], -1) for batch in (images, mixed))
     return read, written, (height, width // count)
 

@@ -1,4 +1,4 @@
-"""What stands out in an image by its pixels alone, and boxes around it."""
+"""Saliency of images from their pixels alone, and boxes around salient pixels."""
 
 import math
 
@@ -6,25 +6,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Amplitudes of a spectrum below this count as this; its logarithm is taken.
+# Smaller amplitudes of a spectrum are raised to this before the logarithm.
 MIN_AMPLITUDE = 1e-8
 
 
 def spectral_residual(images: Tensor, width: int = 64, sigma: float = 2.5) -> Tensor:
-    r"""Saliency of images as what their log spectrum has beyond its own local average.
+    r"""Saliency of images by the difference of their log spectrum from its local average.
 
-    `Saliency Detection: A Spectral Residual Approach <https://doi.org/10.1109/CVPR.2007.383267>`_ (CVPR 2007). Of a
-    shrunk grey copy with the spectrum :math:`A e^{iP}`, the residual is :math:`R = \log A - h * \log A`, ``h`` the
-    mean over 3 x 3 frequencies (the spectrum goes on at its ends), and the saliency is
-    :math:`g * |F^{-1} e^{R + iP}|^2`, ``g`` a Gaussian.
+    `Saliency Detection: A Spectral Residual Approach <https://doi.org/10.1109/CVPR.2007.383267>`_ (CVPR 2007). A shrunk
+    grey copy has the spectrum :math:`A e^{iP}`. The residual is :math:`R = \log A - h * \log A`, with ``h`` the mean
+    over 3 x 3 frequencies (the spectrum is periodic), and the saliency is :math:`g * |F^{-1} e^{R + iP}|^2`, with ``g``
+    a Gaussian.
 
-    Grey is the mean over channels, stretched to [0, 1]: brightness and contrast of an image, and so a normalisation
-    that treats channels alike, change nothing.
+    Grey is the mean over channels, stretched to [0, 1]. Brightness and contrast of an image therefore have no effect,
+    nor has a normalisation that treats channels alike.
 
     Args:
         images (Tensor): ``(B, C, H, W)``, of any dtype.
-        width (int): The grey copy is shrunk to this many columns, and in proportion to rows, by averaging; images that
-            are not wider are not enlarged. Defaults to 64.
+        width (int): The grey copy is shrunk to this many columns, with rows in proportion, by averaging; narrower
+            images are not enlarged. Defaults to 64.
         sigma (float): Standard deviation of the Gaussian, in pixels of the grey copy. Defaults to 2.5.
 
     Returns:
@@ -45,7 +45,7 @@ def spectral_residual(images: Tensor, width: int = 64, sigma: float = 2.5) -> Te
 
 
 def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
-    """Blurs maps by a Gaussian, cut off at three standard deviations; beyond the edges there is nothing.
+    """Blurs maps by a Gaussian, cut off at three standard deviations, with zeros beyond the edges.
 
     Args:
         maps (Tensor): ``(B, h, w)``, floating.
@@ -66,14 +66,14 @@ def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
 
 
 def peak_pixels(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Where in the images the largest value of each map is; the first in row-major order where several tie.
+    """The pixel of each image at the largest value of its map; ties go to the first in row-major order.
 
     Args:
         maps (Tensor): ``(B, h, w)``.
         size (tuple[int, int]): Height and width of the images in pixels.
 
     Returns:
-        Tensor: ``(B, 2)`` int64, row and column of the pixel in the middle of what the map's cell stands for.
+        Tensor: ``(B, 2)`` int64, row and column of the pixel in the middle of the area that the map's cell covers.
     """
     grid = tuple(maps.shape[-2:])
     index = maps.flatten(1).argmax(dim=1)
@@ -86,7 +86,7 @@ def peak_pixels(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def box_mask_around(centre: Tensor, share: float, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The box of :func:`smmix_mm.functional.clipped_box` around a place that only the device knows.
+    """The box of :func:`smmix_mm.functional.clipped_box` around a pixel that is known only on the device.
 
     Args:
         centre (Tensor): ``(2,)`` integers, row and column, inside the image.
@@ -94,8 +94,8 @@ def box_mask_around(centre: Tensor, share: float, size: tuple[int, int]) -> tupl
         size (tuple[int, int]): Height and width of the image in pixels.
 
     Returns:
-        tuple[Tensor, Tensor]: The mask ``(H, W)`` bool, and the part of the area that is left of the box after
-        clipping, a float32 scalar in [0, 1].
+        tuple[Tensor, Tensor]: The mask ``(H, W)`` bool, and the clipped box's part of the area, a float32 scalar in
+        [0, 1].
     """
     inside = []
     for place, side in zip(centre, size, strict=True):

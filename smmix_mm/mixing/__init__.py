@@ -1,4 +1,4 @@
-"""One file, or folder, per method: it draws, calls :mod:`smmix_mm.functional`, returns a ``MixedBatch``."""
+"""Mixing methods, one file or folder each. They draw, call :mod:`smmix_mm.functional`, return a ``MixedBatch``."""
 
 from smmix_mm.streams import Streams, step_streams
 

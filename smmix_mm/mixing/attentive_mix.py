@@ -1,4 +1,4 @@
-"""AttentiveMix: the cells that a pretrained model finds strongest are pasted at their own place."""
+"""AttentiveMix: pastes the cells that a pretrained model scores highest, at the same place."""
 
 import numpy as np
 from torch import Tensor
@@ -14,28 +14,29 @@ from .checks import POSITIVE, check_choice, check_grid, check_number, check_whol
 
 @BATCH_AUGMENTS.register_module()
 class AttentiveMix(MixingMethod):
-    r"""Pastes the cells of each source that a frozen teacher finds strongest.
+    r"""Pastes the cells of each source that a frozen teacher scores highest.
 
     `Attentive CutMix: An Enhanced Data Augmentation Approach for Deep Learning Based Image Classification
     <https://arxiv.org/abs/2003.13048>`_.
 
     Pairs are a random permutation of the batch. The images are cut into cells, and the teacher's scores of each source
-    are brought from its own grid to that of the cells; the ``k`` strongest overwrite the same cells of the target, and
-    ``k`` over all cells is the source's share :math:`\lambda` in the label :math:`\lambda y_A + (1 - \lambda) y_B`.
+    are resampled from its own grid to that of the cells. The ``k`` cells with the highest scores overwrite the same
+    cells of the target. The source's share :math:`\lambda` in the label :math:`\lambda y_A + (1 - \lambda) y_B` is
+    ``k`` over the number of cells.
 
     The authors' released code scores a cell by the last channel of the feature map alone. The mean over channels, and
     the draw of ``k``, are OpenMixup's.
 
     Args:
-        cells (int, optional): ``k``, from 1 to all cells of the images but one; the paper has 6. Defaults to None: one
-            draw of the share from Beta(alpha, alpha) per batch, times the number of cells, rounded down, and kept
-            within the same bounds, so that neither image is ever all there is.
+        cells (int, optional): ``k``, from 1 to all cells of the images but one; the paper has 6. Defaults to None: a
+            share is drawn from Beta(alpha, alpha) per batch, multiplied by the number of cells, rounded down and
+            clamped to the same bounds, so that neither image fills the mixed one.
         alpha (float): See ``cells``. Defaults to 2.0.
         cell_size (int): Side of a cell in pixels, which has to divide the sides of the images. Defaults to 32: the
             published 7 x 7 cells at 224 x 224 pixels.
-        by (str): What a cell's score is: ``'attention'``, the teacher's image attention score; ``'activation'``, the
+        by (str): The score of a cell: ``'attention'``, the teacher's image attention score; ``'activation'``, the
             mean over channels of its last feature map, as published with a ResNet-50. Defaults to ``'attention'``:
-            the last layer norm of a transformer leaves the mean over channels next to nothing to tell tokens apart by.
+            after the last layer norm of a transformer the mean over channels hardly differs between tokens.
 
     Raises:
         ValueError: If a setting is outside its range.
@@ -73,7 +74,7 @@ class AttentiveMix(MixingMethod):
         """Rows and columns of cells of images of ``(height, width)`` pixels.
 
         Raises:
-            ValueError: If ``cell_size`` does not divide both, or the cells could not leave both images one.
+            ValueError: If ``cell_size`` does not divide both, or there are not enough cells to leave both images one.
         """
         grid = check_grid('AttentiveMix', 'cell_size', self.cell_size, size)
         total, least = grid[0] * grid[1], self.cells or 1
@@ -89,7 +90,7 @@ class AttentiveMix(MixingMethod):
 
         Args:
             grid (tuple[int, int]): Rows and columns of cells.
-            stream (np.random.Generator): Where the draw comes from; left alone if ``cells`` is a number.
+            stream (np.random.Generator): Stream to draw from; not used if ``cells`` is a number.
         """
         if self.cells is not None:
             return self.cells

@@ -1,4 +1,4 @@
-"""What a mixing method is."""
+"""Base class of mixing methods."""
 
 from abc import ABC, abstractmethod
 from typing import Protocol
@@ -9,17 +9,17 @@ from smmix_mm.adapters.base import Adapter
 from smmix_mm.streams import Streams
 from smmix_mm.structures import Criterion, Features, MixedBatch, Motivation, Question, RegionClassifier
 
-# What the questions of a method were answered, in the order of the questions.
+# Answers to the questions of a method, in the order of the questions.
 Answers = tuple[Motivation, ...]
 
 
 class TrainedModel(Protocol):
-    """The model under training, as far as methods know it: a :class:`smmix_mm.MixingClassifier`.
+    """The model under training, with the attributes that methods use: a :class:`smmix_mm.MixingClassifier`.
 
     Attributes:
         backbone, neck, head, data_preprocessor: As in mmpretrain's ``ImageClassifier``.
         with_neck: Whether there is a neck.
-        adapter: That of the backbone.
+        adapter: Adapter of the backbone.
     """
 
     backbone: nn.Module
@@ -31,14 +31,14 @@ class TrainedModel(Protocol):
 
 
 class MixingMethod(nn.Module, ABC):
-    """Mixes a batch and says how the result is judged. It keeps no state from step to step but its parameters.
+    """Mixes a batch and computes its losses. Apart from its parameters it keeps no state between steps.
 
     Attributes:
         region_head: The region classifier that the method needs: ``'separate'``, a linear layer of its own beside
             the stock head; ``'shared'``, the stock head itself; or None.
         reads_class_attention: Whether :meth:`relabel` or :meth:`losses` need ``class_attention`` of the mixed images.
-        questions: What the method asks of the unmixed images, one question for each model that it asks. The classifier
-            settles who is asked, see :func:`smmix_mm.structures.settle_questions`.
+        questions: Questions of the method about the unmixed images, one for each model that it asks. The classifier
+            decides which model answers, see :func:`smmix_mm.structures.settle_questions`.
     """
 
     region_head: str | None = None
@@ -46,25 +46,25 @@ class MixingMethod(nn.Module, ABC):
     questions: tuple[Question, ...] = ()
 
     def prepare(self, model: TrainedModel) -> None:
-        """Called once, when the classifier around the method is complete: checks, or copies, what it needs of it.
+        """Checks or copies what the method needs of the classifier. Called once, when the classifier is complete.
 
         Args:
-            model (TrainedModel): The classifier, not yet with its first weights.
+            model (TrainedModel): The classifier, before its weights are initialised.
 
         Raises:
             ValueError: If the method cannot train this model.
         """
 
     def own_heads(self) -> list[nn.Module]:
-        """Heads that the method has beside the model's, which are to begin as the model's own does."""
+        """Additional heads of the method, to be initialised like the model's own head."""
         return []
 
     def before_step(self, model: TrainedModel, progress: float) -> None:
-        """Called before each step of the method, such as to move an average of the model.
+        """Called before each step of the method, for example to update a moving average of the model.
 
         Args:
             model (TrainedModel): The classifier.
-            progress (float): How much of the run is over, from 0 to 1.
+            progress (float): Completed part of the run, from 0 to 1.
         """
 
     @abstractmethod
@@ -74,7 +74,7 @@ class MixingMethod(nn.Module, ABC):
         Args:
             images (Tensor): ``(B, C, H, W)``, preprocessed. May be written to.
             targets (Tensor): One-hot labels ``(B, classes)``, floating.
-            answers (tuple[Motivation, ...]): What the :attr:`questions` were answered, one for each of them.
+            answers (tuple[Motivation, ...]): Answers to the :attr:`questions`, one for each.
             streams (Streams): The randomness of this step.
 
         Returns:
@@ -82,14 +82,14 @@ class MixingMethod(nn.Module, ABC):
         """
 
     def relabel(self, features: Features, mixed: MixedBatch) -> Tensor:
-        """Soft labels of the mixed images, once the model has seen them.
+        """Soft labels of the mixed images, after the forward of the model.
 
         Args:
-            features (Features): What the backbone gave for them.
-            mixed (MixedBatch): What :meth:`forward` returned.
+            features (Features): The backbone's outputs for the mixed images.
+            mixed (MixedBatch): The batch that :meth:`forward` returned.
 
         Returns:
-            Tensor: ``(B, classes)``, without gradients; those of :meth:`forward` unless a method knows better by now.
+            Tensor: ``(B, classes)``, without gradients. By default the labels of :meth:`forward`.
         """
         return mixed.targets
 
@@ -101,16 +101,16 @@ class MixingMethod(nn.Module, ABC):
         criterion: Criterion,
         classify_regions: RegionClassifier | None,
     ) -> dict[str, Tensor]:
-        """Losses of the mixed batch: the criterion under the soft labels, unless a method has more to ask.
+        """Losses of the mixed batch. By default the criterion under the soft labels.
 
         Args:
             logits (Tensor): ``(B, classes)`` of the mixed images.
-            features (Features): What the backbone gave for them.
-            mixed (MixedBatch): What :meth:`forward` returned, with the labels of :meth:`relabel`.
-            criterion (Criterion): The stock head's.
-            classify_regions (RegionClassifier, optional): As :attr:`region_head` asks for it.
+            features (Features): The backbone's outputs for the mixed images.
+            mixed (MixedBatch): The batch that :meth:`forward` returned, with the labels of :meth:`relabel`.
+            criterion (Criterion): The stock head's loss.
+            classify_regions (RegionClassifier, optional): The region classifier chosen by :attr:`region_head`.
 
         Returns:
-            dict[str, Tensor]: Scalars under names that begin with ``loss_``; their sum is trained.
+            dict[str, Tensor]: Scalars under names that begin with ``loss_``; the training loss is their sum.
         """
         return {'loss_cls': criterion(logits, mixed.targets)}

@@ -1,4 +1,4 @@
-"""What the settings of the methods have to be: errors that name the setting, the value found and what is needed."""
+"""Checks of the methods' settings. Errors name the setting, the value found and the value needed."""
 
 import math
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 Choice = TypeVar('Choice')
 
-# What :func:`check_number` needs most often.
+# The most common requirements for :func:`check_number`.
 POSITIVE = ('a positive number', lambda value: value > 0)
 NOT_NEGATIVE = ('a number of at least 0', lambda value: value >= 0)
 
@@ -16,17 +16,17 @@ def check_number(method: str, name: str, value: Any, needed: str, fits: Callable
     """Checks a setting that is a number.
 
     Args:
-        method (str): Whose setting it is.
-        name (str): Its name.
-        value (Any): What was found.
-        needed (str): What the error says that it has to be.
-        fits (Callable): Whether a finite number is that.
+        method (str): Name of the method.
+        name (str): Name of the setting.
+        value (Any): Value found.
+        needed (str): Description of the values needed, for the error message.
+        fits (Callable): Returns whether a finite number is such a value.
 
     Returns:
         float: The value.
 
     Raises:
-        ValueError: If the value is no finite number that fits.
+        ValueError: If the value is not a finite number that fits.
     """
     if not (isinstance(value, Real) and math.isfinite(value) and fits(value)):
         raise ValueError(f'{name} of {method} has to be {needed}, but got {value!r}')
@@ -34,25 +34,25 @@ def check_number(method: str, name: str, value: Any, needed: str, fits: Callable
 
 
 def check_whole_number(method: str, name: str, value: Any, least: int) -> int:
-    """Checks a setting that is a whole number of at least ``least``; as :func:`check_number`."""
+    """Checks a setting that is a whole number of at least ``least``, like :func:`check_number`."""
     if not (isinstance(value, Integral) and value >= least):
         raise ValueError(f'{name} of {method} has to be a whole number of at least {least}, but got {value!r}')
     return int(value)
 
 
 def check_choice(method: str, name: str, value: Choice, choices: tuple[Choice, ...]) -> Choice:
-    """Checks a setting that is one of several; as :func:`check_number`."""
+    """Checks a setting that is one of several choices, like :func:`check_number`."""
     if value not in choices:
         raise ValueError(f'{name} of {method} has to be one of {choices}, but got {value!r}')
     return value
 
 
 def check_grid(method: str, name: str, side: int, size: tuple[int, int]) -> tuple[int, int]:
-    """Checks that squares fill the images.
+    """Checks that squares of a given side tile the images.
 
     Args:
-        method (str): Whose setting the side of a square is.
-        name (str): Name of that setting.
+        method (str): Name of the method.
+        name (str): Name of the setting for the side of a square.
         side (int): Its value, in pixels.
         size (tuple[int, int]): Height and width of the images in pixels.
 
@@ -60,7 +60,7 @@ def check_grid(method: str, name: str, side: int, size: tuple[int, int]) -> tupl
         tuple[int, int]: Rows and columns of squares.
 
     Raises:
-        ValueError: If the side of a square does not divide those of the images.
+        ValueError: If the side of a square does not divide the sides of the images.
     """
     if size[0] % side or size[1] % side:
         raise ValueError(

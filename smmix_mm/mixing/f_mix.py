@@ -18,16 +18,17 @@ class FMix(MixingMethod):
 
     `FMix: Enhancing Mixed Sample Data Augmentation <https://arxiv.org/abs/2002.12047>`_.
 
-    One mask is drawn per batch: the :math:`\lfloor \lambda N \rfloor` of the :math:`N` pixels at which the field of
-    :func:`smmix_mm.functional.low_frequency_field` is highest, :math:`\lambda` from Beta(alpha, alpha). Pairs are a
-    random permutation of the batch, and the source's share in the label is its part of the pixels.
+    One mask is drawn per batch. It has the :math:`\lfloor \lambda N \rfloor` of the :math:`N` pixels at which
+    :func:`smmix_mm.functional.low_frequency_field` is highest, with :math:`\lambda` from Beta(alpha, alpha). Pairs are
+    a random permutation of the batch, and the source's share in the label is its part of the pixels.
 
     The authors' code rounds the number of pixels up in half of the cases. It also indexes one axis of the frequencies
-    wrongly, so that its fields vary along one direction only. The field here is the paper's, alike in all directions.
+    wrongly, so that its fields vary along one direction only. The field here is the paper's, the same in all
+    directions.
 
     The noise is drawn on the host, in the size of the images, and copied without waiting; field and mask are computed
-    on the device. For 224 x 224 pixels that is 1 ms of the host per batch, whatever the batch size, and a Fourier
-    transform and two sorts of a single image on the device.
+    on the device. For 224 x 224 pixels this takes the host 1 ms per batch, whatever the batch size, and the device a
+    Fourier transform and two sorts of a single image.
 
     Args:
         alpha (float): The share comes from Beta(alpha, alpha). OpenMixup has 0.2. Defaults to 1.0, the paper's.

@@ -1,6 +1,6 @@
-"""How the label of a mixed image is shared out between its two images, where the area is not all that counts.
+"""Labels of mixed images whose shares depend on more than the area.
 
-By area it is :func:`smmix_mm.functional.mix_pairs`.
+For shares by area see :func:`smmix_mm.functional.mix_pairs`.
 """
 
 from torch import Tensor
@@ -10,14 +10,14 @@ from smmix_mm.structures import Features, MixedBatch
 
 
 def label_by_attention(features: Features, mixed: MixedBatch) -> Tensor:
-    """The mean of the area and of the mixed image's own attention inside the region.
+    """Labels by the mean of the region's part of the area and its part of the mixed image's own attention.
 
     `TransMix: Attend to Mix for Vision Transformers <https://arxiv.org/abs/2111.09833>`_, equation 5 and section 3.3.
 
     Args:
-        features (Features): Of the mixed images, with ``class_attention``.
-        mixed (MixedBatch): With ``share``, ``source_targets``, ``target_targets`` and ``source_mask`` or
-            ``source_box``.
+        features (Features): Features of the mixed images, with ``class_attention``.
+        mixed (MixedBatch): The mixed batch, with ``share``, ``source_targets``, ``target_targets`` and ``source_mask``
+            or ``source_box``.
 
     Returns:
         Tensor: Soft labels ``(B, classes)``, without gradients.
@@ -30,7 +30,7 @@ def label_by_attention(features: Features, mixed: MixedBatch) -> Tensor:
 
 
 def label_by_content(targets: Tensor, class_map: Tensor, cut: Tensor, pasted: Tensor, smoothing: float = 0.0) -> Tensor:
-    r"""Shares by what is left of each image's own content: the source's inside its cut, the target's beside the paste.
+    r"""Labels by the visible content: the source's inside the region that is cut, the target's outside the pasted one.
 
     `TokenMix: Rethinking Image Mixing for Data Augmentation in Vision Transformers
     <https://arxiv.org/abs/2207.08409>`_, section 3.2. Image ``B - 1 - b`` is the source of image ``b``.
@@ -38,10 +38,10 @@ def label_by_content(targets: Tensor, class_map: Tensor, cut: Tensor, pasted: Te
     Args:
         targets (Tensor): Labels ``(B, classes)`` of the unmixed images.
         class_map (Tensor): Scores ``(B, h', w')`` of each unmixed image's own class, on any grid.
-        cut (Tensor): ``(h, w)`` or ``(B, h, w)``, True where in its source comes from what was pasted.
-        pasted (Tensor): Same shape, True where it was pasted.
-        smoothing (float): :math:`\epsilon` of the criterion: the labels are :math:`(s - \epsilon / 2) /
-            (1 - \epsilon)` of the shares :math:`s`. Defaults to 0.
+        cut (Tensor): ``(h, w)`` or ``(B, h, w)``, True in the source where the region is cut.
+        pasted (Tensor): Same shape, True in the target where it is pasted.
+        smoothing (float): :math:`\epsilon` of the criterion: a share :math:`s` becomes the label
+            :math:`(s - \epsilon / 2) / (1 - \epsilon)`. Defaults to 0.
 
     Returns:
         Tensor: ``(B, classes)``; its rows need not sum to 1.

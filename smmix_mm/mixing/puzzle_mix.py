@@ -1,4 +1,4 @@
-"""PuzzleMix: blocks of both images, chosen by what each of them shows the model."""
+"""PuzzleMix: mixes blocks of both images, chosen by their saliency to the model."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -16,15 +16,15 @@ from smmix_mm.structures import MixedBatch, Question
 from .base import Answers, MixingMethod, TrainedModel
 from .checks import NOT_NEGATIVE, POSITIVE, check_number, check_whole_number
 
-# Factor on the loss whose gradient is taken, so that half precision does not round it to zero on the way.
+# Factor on the loss, so that half precision does not round its gradient to zero.
 LOSS_SCALE = 1024.0
 
-# The graph cuts count in whole numbers; their largest cost becomes this one.
+# Graph cuts need integer costs; the largest is scaled to this.
 MAX_COST = 1_000_000
 
 
 def classification_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """What is salient raises it: the cross entropy of the unmixed images, summed, times a constant.
+    """The loss whose gradient gives the saliency: the summed cross entropy of the unmixed images, times a constant.
 
     Args:
         logits (Tensor): ``(B, classes)``.
@@ -35,30 +35,30 @@ def classification_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 @BATCH_AUGMENTS.register_module()
 class PuzzleMix(MixingMethod):
-    r"""Mixes block by block, so that what is salient in either image is kept.
+    r"""Mixes block by block, so that the salient parts of both images are kept.
 
     `Puzzle Mix: Exploiting Saliency and Local Statistics for Optimal Mixup <https://arxiv.org/abs/2009.06962>`_ (ICML
     2020).
 
-    Pairs are a random permutation of the batch. Images are cut into :math:`2^k \times 2^k` blocks, :math:`k` and the
-    wanted share :math:`\lambda`, from Beta(alpha, alpha), being drawn once per batch. A block's saliency is the norm of
-    the gradient, at the unmixed image, of the model's own classification loss. Alpha-beta swaps of graph cuts give
-    each block of a pair one of ``num_labels`` shares from 0 to 1, so that the energy of
+    Pairs are a random permutation of the batch. Images are cut into :math:`2^k \times 2^k` blocks. :math:`k`, and the
+    wanted share :math:`\lambda` from Beta(alpha, alpha), are drawn once per batch. A block's saliency is the norm of
+    the gradient, at the unmixed image, of the model's own classification loss. Alpha-beta swaps of graph cuts give each
+    block of a pair one of ``num_labels`` shares from 0 to 1, so that the energy of
     :func:`smmix_mm.functional.puzzle_energy` is small: little saliency lost, neighbours alike, few jumps of colour
     where they differ, and about :math:`\lambda` of the area. The source's share in the label of each image is the mean
     of its mask.
 
-    With ``transport`` the blocks of either image then change places within it, at a cost in distance, so that salient
-    ones come to where the image is seen; a block that makes way for them goes where the image is hidden, at no cost.
-    The assignment of blocks to places is the optimal one, by :func:`scipy.optimize.linear_sum_assignment`; the authors'
-    code finds it greedily, and may lose hidden blocks.
+    With ``transport`` the blocks of each image then change places within it, so that salient blocks move to where the
+    image is visible. The cost of a visible place grows with the distance; hidden places cost nothing. Blocks are
+    assigned to places optimally by :func:`scipy.optimize.linear_sum_assignment`; the authors' code assigns them
+    greedily and may lose hidden blocks.
 
-    **Cost.** The gradient takes a forward in evaluation mode and a backward down to the image, without those of the
+    **Cost.** The gradient takes a forward in evaluation mode and a backward to the image, without gradients of the
     weights: about two thirds of a training step more, and no parameter's ``grad`` is touched. **Then the host waits
-    until the device has finished** and cuts the graphs, 0.1 to 0.4 ms an image for k = 3, while the device is idle;
-    ``transport`` takes 0.1 ms an image more, and a copy of either image. A backbone that recomputes its activations
-    (``with_cp``) does so here too, in evaluation mode; it must not do it by torch's reentrant checkpoints, as
-    mmpretrain's Swin does, which allow no gradient at the image alone.
+    until the device has finished** and cuts the graphs, 0.1 to 0.4 ms an image for k = 3, while the device is idle.
+    ``transport`` takes another 0.1 ms an image and copies both images. A backbone that recomputes its activations
+    (``with_cp``) does so here too, in evaluation mode. Torch's reentrant checkpoints, which mmpretrain's Swin uses, do
+    not work, because they allow no gradient at the image alone.
 
     Args:
         alpha (float): The wanted share comes from Beta(alpha, alpha). Defaults to 1.0.
@@ -67,15 +67,15 @@ class PuzzleMix(MixingMethod):
             sides of the images have to be multiples of the largest :math:`2^k`. Defaults to ``(1, 3)``, OpenMixup's;
             the authors draw it from 1 to 4.
         num_labels (int): Shares that a block can have, at least 2. Defaults to 3: 0, 1/2 and 1.
-        beta (float): Weight of neighbours' shares differing. Defaults to 1.2.
+        beta (float): Weight of differences between neighbours' shares. Defaults to 1.2.
         gamma (float): Weight of colour jumps, in [0, 1]. Defaults to 0.5.
         eta (float): Weight of the wanted share. Defaults to 0.2.
-        transport_weight (float): Weight of the distance that blocks are moved. Defaults to 0.8.
+        transport_weight (float): Weight of the distance by which blocks move. Defaults to 0.8.
 
     Raises:
         ValueError: If a setting is outside its range.
         ImportError: If the package ``gco-wrapper`` is not installed, or scipy with ``transport``. The wrapper is under
-            the MIT licence, the graph cuts inside it under terms of their own: see there before commercial use.
+            the MIT licence; the graph cuts inside it have their own terms, to be read before commercial use.
     """
 
     questions = (Question(input_gradient=classification_loss, by='model', own_grid=True),)
@@ -105,7 +105,7 @@ class PuzzleMix(MixingMethod):
         for module, package in [('gco', 'gco-wrapper'), *([('scipy', 'scipy')] if transport else [])]:
             if find_spec(module) is None:
                 raise ImportError(f'PuzzleMix needs the package {package}, which is not installed')
-        # From what the model sees to colours in [0, 1], up to a shift.
+        # Scales the model's input to colours in [0, 1], up to a shift.
         self.register_buffer('colour_scale', torch.ones(1, 1, 1), persistent=False)
 
     def prepare(self, model: TrainedModel) -> None:
@@ -123,7 +123,7 @@ class PuzzleMix(MixingMethod):
         saliency = functional.block_saliency(answer.input_gradient, blocks)
         colours = functional.block_colours(images, blocks) * self.colour_scale[..., None, None]
         energy = functional.puzzle_energy(saliency, colours, pairs, share, self.num_labels, **self.weights)
-        # From here to the end of the cuts the device has nothing to do.
+        # From here to the end of the cuts the device is idle.
         labels = cut_graphs(*(part.cpu().numpy() for part in energy))
         mask = to_device(labels.astype(np.float32) / (self.num_labels - 1), images.device)
 
@@ -139,7 +139,7 @@ class PuzzleMix(MixingMethod):
         )
 
     def _transport(self, images: Tensor, saliency: Tensor, visible: np.ndarray) -> Tensor:
-        # Here, since nothing else in the plugin needs scipy.
+        # Imported here, because nothing else in the plugin needs scipy.
         from scipy.optimize import linear_sum_assignment
 
         cost = functional.transport_cost(saliency.cpu(), torch.as_tensor(visible), self.transport_weight)
@@ -163,17 +163,17 @@ class PuzzleMix(MixingMethod):
 
 
 def cut_graphs(costs: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Labels of little energy, by alpha-beta swaps; each image's costs are rounded to a millionth of the largest.
+    """Finds labels of low energy by alpha-beta swaps; each image's costs are rounded to a millionth of the largest.
 
     Args:
-        costs (np.ndarray): ``(B, n, n, L)``, of each label at each block.
+        costs (np.ndarray): ``(B, n, n, L)``, cost of each label at each block.
         down (np.ndarray): ``(B, n - 1, n)``, weights of ``(z_i - z_j) ** 2`` between a block and the one below.
-        right (np.ndarray): ``(B, n, n - 1)``, between a block and the one to the right.
+        right (np.ndarray): ``(B, n, n - 1)``, weights between a block and the one to the right.
 
     Returns:
         np.ndarray: ``(B, n, n)`` whole numbers from 0 to ``L - 1``.
     """
-    # Not above: of all methods this one alone needs it, and it adds names to numpy when it is imported.
+    # Imported here, because only this method needs gco, and importing it adds names to numpy.
     import gco
 
     steps = costs.shape[-1] - 1

@@ -1,4 +1,4 @@
-"""The draw of one method for a step."""
+"""Random choice of a mixing method for each step."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,14 +20,14 @@ class RandomMixing(nn.Module):
 
     Args:
         augments (dict | list[dict]): Methods: this project's, or mmpretrain's batch augmentations.
-        probs (float | list[float], optional): Probability of each, as in mmpretrain: their sum may be less than one,
-            the rest of the steps is then unmixed. Defaults to None, which chooses evenly.
+        probs (float | list[float], optional): Probability of each, as in mmpretrain. If their sum is less than one, the
+            remaining steps are unmixed. Defaults to None: all methods are equally likely.
         same_on_all_ranks (bool): Whether method and region size of a step are the same on every rank. False draws
-            them on each rank by itself, as the authors' code does: with n ranks and probability p the extra forward
-            of SMMix is then waited for in ``1 - (1 - p) ** n`` of the steps. Defaults to True.
+            them on each rank separately, as the authors' code does: with n ranks and probability p, all ranks then
+            wait for the extra forward of SMMix in ``1 - (1 - p) ** n`` of the steps. Defaults to True.
 
     Raises:
-        ValueError: If probabilities are negative, sum to more than one, or are not as many as the methods; if a
+        ValueError: If probabilities are negative, sum to more than one or differ in number from the methods, or if a
             method is unknown.
     """
 
@@ -46,7 +46,7 @@ class RandomMixing(nn.Module):
         self._clock = StepClock()
 
     def draw(self) -> tuple[MixingMethod, Streams]:
-        """The method of this step, and the randomness that is left for it to use. Advances to the next step."""
+        """Draws the method of this step and returns it with the step's streams. Advances to the next step."""
         rank = get_rank()
         streams = step_streams(*self._clock.tick(), rank=rank, progress=run_progress())
         if not self.same_on_all_ranks:

@@ -1,4 +1,4 @@
-"""ResizeMix: the whole source, made small, pasted at a random place."""
+"""ResizeMix: pastes the whole source, resized, at a random place."""
 
 from collections.abc import Sequence
 from numbers import Real
@@ -18,17 +18,17 @@ from .checks import check_choice
 
 @BATCH_AUGMENTS.register_module()
 class ResizeMix(MixingMethod):
-    r"""Pastes the whole source, resized, so that its object is always in what is pasted.
+    r"""Pastes the whole source, resized, so that the pasted part always contains its object.
 
     `ResizeMix: Mixing Data with Preserved Object Information and True Labels <https://arxiv.org/abs/2012.11101>`_.
 
     Pairs are a random permutation of the batch. One box is drawn per batch: its sides are :math:`\tau` times those of
-    the images, :math:`\tau` uniform in ``side_ratio``, around a random place. What sticks out of the image is left out,
-    and the whole source is resized to what is left of the box. The source's share in the labels is its area.
+    the images, :math:`\tau` uniform in ``side_ratio``, around a random pixel. The box is clipped to the image, and the
+    whole source is resized to the clipped box. The source's share in the labels is that box's part of the area.
 
     ``mmpretrain.ResizeMix`` is another method under the same name: it draws :math:`\lambda` from that range instead of
-    the side, and pastes a box of :math:`1 - \lambda` of the area, on the average about twice as large (0.35 of the
-    image against 0.17). Write the prefix; without one, mmengine's default scope decides which of the two it is.
+    the side, and pastes a box of :math:`1 - \lambda` of the area, on average about twice as large (0.35 of the
+    image against 0.17). Write the prefix; without one, mmengine's default scope decides which of the two is used.
 
     Args:
         side_ratio (float | tuple[float, float]): The box's sides over the images' in (0, 1], or the range to draw that
@@ -61,11 +61,11 @@ class ResizeMix(MixingMethod):
 
         Args:
             size (tuple[int, int]): Height and width of the images in pixels.
-            stream (np.random.Generator): Where the draw comes from.
+            stream (np.random.Generator): Stream to draw from.
 
         Returns:
-            tuple[int, int, int, int]: Top, left, bottom, right in pixels; empty if images are so small that the
-            ratio leaves no pixels.
+            tuple[int, int, int, int]: Top, left, bottom, right in pixels; empty if the images are too small for the
+            ratio.
         """
         ratio = stream.uniform(*self.side_ratio)
         return functional.clipped_box([int(stream.integers(side)) for side in size], ratio**2, size)

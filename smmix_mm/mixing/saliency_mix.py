@@ -1,4 +1,4 @@
-"""SaliencyMix: a box around what stands out in one source image."""
+"""SaliencyMix: pastes a box around the most salient pixel of one source."""
 
 import cv2
 import numpy as np
@@ -23,17 +23,17 @@ class SaliencyMix(MixingMethod):
 
     Pairs are a random permutation of the batch. The source of the first image decides for the whole batch, as in the
     authors' code: the box of the wanted area around its most salient pixel is pasted at the same place in all images.
-    What sticks out of the image is left out and not counted: the source's share in the labels is what is left.
+    The box is clipped to the image, and the source's share in the labels is the clipped box's part of the area.
 
-    Two ways to find that pixel:
+    There are two ways to find that pixel:
 
     - ``'spectral_residual'`` (:func:`smmix_mm.functional.spectral_residual`) runs on the device, where the box stays
-      too: nothing waits. The work is that of a few small kernels on one image of 64 columns.
+      too, so the host does not wait. It takes a few small kernels on one image of 64 columns.
     - ``'fine_grained'``, the authors': OpenCV's static fine-grained saliency, which only its contrib build has. One
-      image is copied to the host in every step, **and the host waits until the device has finished all it was given
-      before**; then the detector takes about 10 ms of the host for 224 x 224 pixels. It sees the normalised image,
-      stretched to 0 .. 255 from the least to the greatest of its values. The authors' code, and OpenMixup's, hand the
-      detector the normalised floats, which OpenCV reads byte by byte, so that their peak says little of the image.
+      image is copied to the host in every step, **and the host waits until the device has finished all work queued
+      before**; then the detector takes about 10 ms of the host for 224 x 224 pixels. Its input is the normalised
+      image, with its range stretched to 0 .. 255. The authors' code, and OpenMixup's, pass the normalised floats to
+      the detector. OpenCV reads these byte by byte, so that their peak says little about the image.
 
     Args:
         alpha (float): The box's wanted part of the area comes from Beta(alpha, alpha). OpenMixup has 0.2. Defaults to
@@ -42,7 +42,7 @@ class SaliencyMix(MixingMethod):
 
     Raises:
         ValueError: If a setting is outside its range.
-        ImportError: If ``'fine_grained'`` is asked of an OpenCV that does not have it.
+        ImportError: If ``saliency`` is ``'fine_grained'`` and this OpenCV does not have it.
     """
 
     def __init__(self, alpha: float = 1.0, saliency: str = 'spectral_residual') -> None:
@@ -60,7 +60,7 @@ class SaliencyMix(MixingMethod):
         pairs = random_pairs(streams.local, len(images), images.device)
         wanted = streams.local.beta(self.alpha, self.alpha)
         size = tuple(images.shape[-2:])
-        # Not images[pairs[0]]: a number out of a tensor would be waited for.
+        # Not images[pairs[0]], for which the host would wait.
         centre = self.find_peaks(images.index_select(0, pairs[:1]))[0]
         mask, share = functional.box_mask_around(centre, wanted, size)
         return MixedBatch(

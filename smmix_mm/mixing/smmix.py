@@ -1,4 +1,4 @@
-"""SMMix: the model under training says which region to cut and where to paste it."""
+"""SMMix: the attention of the model under training decides which region to cut and where to paste it."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class SMMix(MixingMethod):
     One region size is drawn per batch. Image ``b`` is the target, image ``B - 1 - b`` its source. The source's most
     attended window of that size overwrites the target's least attended one (section 3.2). With the source's share
     :math:`\lambda`, the label is :math:`\lambda y_A + (1 - \lambda) y_B`; see :class:`smmix_mm.SMMixLoss` for the
-    losses. Where the paper and the authors' code differ, the defaults are the code's, which made the published
+    losses. Where the paper and the authors' code differ, the defaults are the code's, which produced the published
     figures.
 
     Args:
@@ -46,22 +46,22 @@ class SMMix(MixingMethod):
         consistency (str): What the prediction of the mixed image should agree with: ``'logits'``, the softmax of the
             mixed logits of source and target (the authors' code); ``'probabilities'``, their mixed probabilities (the
             paper). Defaults to ``'logits'``.
-        motivated_by (str, optional): Who tells attention and logits: ``'model'``, the one under training;
+        motivated_by (str, optional): The model that gives attention and logits: ``'model'``, the one under training;
             ``'teacher'``, a frozen one (the paper's Table 9); None, the classifier's teacher if it has one, and the
             model otherwise. Defaults to None.
-        motivation_scale (float): Resolution of the motivation pass as a part of the images', in (0, 1]; 0.5 costs a
-            quarter of it. Sides are rounded to the stride of the model that is asked, halves down, and its attention is
-            brought back to the full grid. A teacher that is asked for class maps too is asked for all at that
-            resolution. Beyond the paper. Defaults to 1.
+        motivation_scale (float): Resolution of the motivation pass relative to the images', in (0, 1]; 0.5 takes a
+            quarter of its cost. Sides are rounded to the stride of the model that is asked, halves down, and its
+            attention is resampled to the full grid. If the teacher gives class maps too, they have the same resolution.
+            Not in the paper. Defaults to 1.
         motivation_autocast (bool): Whether the motivation pass runs under the training's autocast. False runs it in
             full precision, as the authors' code does. Defaults to True.
         label_reconstruction (str, optional): Shares of the mixed label that follow the content instead of the area (the
             paper's Table 6): ``'transmix'``, the mean of the area and of the mixed image's own attention inside the
             region, see :class:`smmix_mm.mixing.TransMix`; ``'tokenmix'``, from a teacher's class maps, see
-            :class:`smmix_mm.mixing.TokenMix`: the source's map inside the window that was cut out of it, the target's
-            map outside the window that was pasted over, which need not sum to 1. Regions and consistency keep the
-            shares of the area. Defaults to None, by area.
-        loss (dict | SMMixLoss, optional): Config of the loss. Defaults to None, which is all weights one.
+            :class:`smmix_mm.mixing.TokenMix`: the source's map inside the window that is cut, and the target's map
+            outside the window that is pasted over. These need not sum to 1. Regions and consistency keep the shares by
+            area. Defaults to None, by area.
+        loss (dict | SMMixLoss, optional): Config of the loss. Defaults to None: all weights are one.
 
     Raises:
         ValueError: If a setting is outside its range.
@@ -148,7 +148,7 @@ class SMMix(MixingMethod):
 
         Args:
             grid (tuple[int, int]): Token grid ``(h, w)``.
-            stream (np.random.Generator): Where the draw comes from.
+            stream (np.random.Generator): Stream to draw from.
 
         Returns:
             tuple[int, int]: Rows and columns in tokens, from one token to less than the grid.
@@ -177,7 +177,7 @@ class SMMix(MixingMethod):
         return regions[stream.integers(len(regions))] if regions else None
 
     def _draw_ratio(self, grid: tuple[int, int], stream: np.random.Generator) -> Region | None:
-        # Drawing from the part of the range that gives a region is the same as drawing again until one comes.
+        # Drawing from the valid part of the range is equivalent to redrawing until a region is valid.
         low = max(self.side_ratio[0], 1 / min(grid))
         high = min(self.side_ratio[1], math.nextafter(1.0, 0.0))
         if low > high:

@@ -1,4 +1,4 @@
-"""mmpretrain's own batch augmentations, and none at all, as methods."""
+"""mmpretrain's batch augmentations, and the unmixed batch, as methods."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,17 +35,17 @@ class StockMixing(MixingMethod):
 
 
 class Unmixed(MixingMethod):
-    """Leaves the batch as it is: the steps that the probabilities leave over."""
+    """Leaves the batch unmixed, in the steps that no other method is drawn for."""
 
     def forward(self, images: Tensor, targets: Tensor, answers: Answers, streams: Streams) -> MixedBatch:
         return MixedBatch(images, targets, share=0.0)
 
 
 class _PermutationsOnDevice(TorchFunctionMode):
-    """Has what ``torch.randperm`` draws, on the host as ever, sent to a device without waiting for it.
+    """Copies the results of ``torch.randperm``, which are still drawn on the host, to a device without waiting.
 
-    Stock augmentations index the images of a device by it; from the host that would wait until the device is done. One
-    that uses a permutation on the host, such as to index a NumPy array, is therefore not supported on a GPU.
+    Stock augmentations index images on the device by them; indexing from the host would wait for the device. An
+    augmentation that uses a permutation on the host, for example to index a NumPy array, is not supported on a GPU.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""TokenMix: a mask of scattered tokens, and labels by what a teacher finds inside and outside it."""
+"""TokenMix: mixes by a mask of scattered tokens, with labels by a teacher's class maps."""
 
 import math
 
@@ -14,7 +14,7 @@ from .base import Answers, MixingMethod, TrainedModel
 from .checks import check_choice, check_grid, check_number, check_whole_number
 from .labels import label_by_content
 
-# Tries to place one block before the mask is left as it is.
+# Number of tries to place one block before the mask is final.
 TRIES = 10
 
 
@@ -25,24 +25,25 @@ class TokenMix(MixingMethod):
     `TokenMix: Rethinking Image Mixing for Data Augmentation in Vision Transformers
     <https://arxiv.org/abs/2207.08409>`_ (ECCV 2022).
 
-    One mask is drawn per batch, on a grid of its own: image side over ``patch_size``, whatever the model's grid.
-    Where it is True, image ``b`` gets the pixels of image ``B - 1 - b``. The teacher gives each unmixed image a map of
-    its own class; that map, normalised, says how much of the image's content the mask lets through:
+    One mask is drawn per batch, on a grid of its own: image side over ``patch_size``, whatever the model's grid. Where
+    it is True, image ``b`` gets the pixels of image ``B - 1 - b``. The teacher gives each unmixed image a map of its
+    own class; that map, normalised, gives the part of the image's content that the mask keeps:
     :math:`s_A = \sum_j m_j a_j` for the source, :math:`s_B = \sum_j (1 - m_j) b_j` for the target. The two shares need
     not sum to one.
 
     **Labels and criterion.** With smoothing :math:`\epsilon` over :math:`C` classes the authors train binary
     cross-entropy on :math:`s - \epsilon / 2 + \epsilon / 2C` at each of the two labels and :math:`\epsilon / 2C` per
     image elsewhere. The labels here are :math:`(s - \epsilon / 2) / (1 - \epsilon)`, with the criterion's own
-    :math:`\epsilon`, so that the criterion's smoothing makes them exactly those. The published criterion, a mean over
-    batch **and** classes, is ``LabelSmoothLoss(0.1, mode='original', use_sigmoid=True, num_classes=C,
-    loss_weight=1 / C)``. Softmax cross-entropy takes such labels too, but weighs images by the sum of their shares.
+    :math:`\epsilon`, so that the criterion's smoothing yields exactly the authors' labels. The published criterion, a
+    mean over batch **and** classes, is
+    ``LabelSmoothLoss(0.1, mode='original', use_sigmoid=True, num_classes=C, loss_weight=1 / C)``. Softmax cross-entropy
+    takes such labels too, but weighs images by the sum of their shares.
 
-    **The teacher.** The authors read their maps from files made of the whole images, and read the boxes of the crops
-    transposed, rows for columns. Here the teacher sees the very crop that is trained on.
+    **The teacher.** The authors read their maps from files computed on the whole images, and swap rows and columns in
+    the boxes of the crops. Here the teacher sees the same crop as the model.
 
     Args:
-        mask (str): ``'block'``, a union of random rectangles (the published form), which may end a few tokens short;
+        mask (str): ``'block'``, a union of random rectangles (the published form), possibly a few tokens too small;
             ``'random'``, tokens drawn one by one. Defaults to ``'block'``.
         patch_size (int): Side in pixels of a token of the mask. Defaults to 16.
         share (float): The source's part of the tokens, in [0, 1), before ``extra_tokens``. Defaults to 0.5.
@@ -101,7 +102,7 @@ class TokenMix(MixingMethod):
         """Rows and columns of the mask for images of ``(height, width)`` pixels.
 
         Raises:
-            ValueError: If ``patch_size`` does not divide both, or the mask could not leave both images a token.
+            ValueError: If ``patch_size`` does not divide both, or no mask of that size leaves both images a token.
         """
         grid = check_grid('TokenMix', 'patch_size', self.patch_size, size)
         if not 1 <= self.count(grid) < grid[0] * grid[1]:
@@ -118,7 +119,7 @@ class TokenMix(MixingMethod):
         return grid
 
     def count(self, grid: tuple[int, int]) -> int:
-        """How many tokens of its grid a mask grows towards."""
+        """Number of tokens that a mask grows towards on its grid."""
         return math.floor(self.share * grid[0] * grid[1]) + self.extra_tokens
 
     def draw_mask(self, grid: tuple[int, int], stream: np.random.Generator) -> np.ndarray:
@@ -126,10 +127,10 @@ class TokenMix(MixingMethod):
 
         Args:
             grid (tuple[int, int]): Rows and columns of the mask.
-            stream (np.random.Generator): Where the draws come from.
+            stream (np.random.Generator): Stream to draw from.
 
         Returns:
-            np.ndarray: Bool, True where the source goes; at most :meth:`count` tokens, exactly as many if random.
+            np.ndarray: Bool, True where the source is pasted; at most :meth:`count` tokens, exactly as many if random.
         """
         mask = np.zeros(grid, dtype=bool)
         left = self.count(grid)
@@ -141,7 +142,7 @@ class TokenMix(MixingMethod):
         return mask
 
     def _add_block(self, mask: np.ndarray, left: int, stream: np.random.Generator) -> int:
-        """Adds a block of at most ``left`` new tokens, and says of how many; none if ten tries found no such block."""
+        """Adds a block of at most ``left`` new tokens and returns their number; 0 if ten tries find no such block."""
         for _ in range(TRIES):
             area = stream.uniform(1, left)
             aspect = math.exp(stream.uniform(math.log(self.min_aspect), -math.log(self.min_aspect)))

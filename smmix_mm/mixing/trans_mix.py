@@ -1,4 +1,4 @@
-"""TransMix: the attention to a mixed image says how much each of its two labels counts."""
+"""TransMix: the attention to a mixed image decides the weights of its two labels."""
 
 import numpy as np
 from torch import Tensor
@@ -21,11 +21,11 @@ class TransMix(MixingMethod):
     `TransMix: Attend to Mix for Vision Transformers <https://arxiv.org/abs/2111.09833>`_ (CVPR 2022).
 
     One box is drawn per batch as CutMix draws it, and pasted from image ``B - 1 - b`` into image ``b`` at the same
-    place; what sticks out of the image is left out and not counted. With :math:`\lambda_0` the box's part of the area
-    and :math:`\lambda_1` the part of the attention that lies inside it (equation 5; last block, averaged over heads,
-    from the class token to the image's tokens, without gradients), the source's share in the label of each image is
-    :math:`(\lambda_0 + \lambda_1) / 2`. The attention is that of the one forward that is trained on. A model without
-    class token uses the image attention score instead.
+    place, clipped to the image. With :math:`\lambda_0` the box's part of the area and :math:`\lambda_1` the part of the
+    attention that lies inside it (equation 5; last block, averaged over heads, from the class token to the image's
+    tokens, without gradients), the source's share in the label of each image is :math:`(\lambda_0 + \lambda_1) / 2`.
+    The attention comes from the training forward itself. A model without class token uses the image attention score
+    instead.
 
     Args:
         alpha (float): The box's wanted part of the area comes from Beta(alpha, alpha). Defaults to 1.0.
@@ -61,10 +61,10 @@ class TransMix(MixingMethod):
 
         Args:
             size (tuple[int, int]): Height and width of the images in pixels.
-            stream (np.random.Generator): Where the draw comes from.
+            stream (np.random.Generator): Stream to draw from.
 
         Returns:
-            tuple[int, int, int, int]: Top, left, bottom, right in pixels; maybe empty, maybe the whole image.
+            tuple[int, int, int, int]: Top, left, bottom, right in pixels; possibly empty or the whole image.
         """
         share = stream.beta(self.alpha, self.alpha)
         return functional.clipped_box([int(stream.integers(side)) for side in size], share, size)

@@ -1,4 +1,4 @@
-"""AutoMix: a network that is trained along says how much of each image is seen where."""
+"""AutoMix: mixes by a mask that a network, trained along with the model, predicts."""
 
 import copy
 import math
@@ -23,58 +23,58 @@ CONSTANT_MOMENTUM = 0.25
 
 @BATCH_AUGMENTS.register_module()
 class AutoMix(MixingMethod):
-    r"""Mixes by a mask that a mix block predicts from features of both images, and trains that block along.
+    r"""Mixes by a mask that a mix block predicts from features of both images, and trains that block with the model.
 
     `AutoMix: Unveiling the Power of Mixup for Stronger Classifiers <https://arxiv.org/abs/2103.13027>`_ (ECCV 2022).
 
-    A momentum model, the moving average of backbone, neck and head, gives the features that one of its layers puts out
-    for the unmixed images. The mix block turns those of a pair and the source's share :math:`\lambda` into a mask of
-    the layer's grid, the source's part at each position, brought to the pixels by nearest neighbour. Twice in each
-    step :math:`\lambda` is drawn from Beta(alpha, alpha) and the pairs as a random permutation of the batch:
+    A momentum model, the moving average of backbone, neck and head, gives the features of one of its layers for the
+    unmixed images. From those of a pair and the source's share :math:`\lambda` the mix block predicts a mask on the
+    layer's grid, the source's part at each position, which is upsampled by nearest neighbour. In each step
+    :math:`\lambda`, from Beta(alpha, alpha), and the pairs, a random permutation of the batch, are drawn twice:
 
-    - By the first draw the mix block learns, in ``learn_prob`` of the steps. The momentum model, which is frozen but
-      lets gradients through, classifies the images mixed so: ``loss_mix_block``; 0 in the other steps. In all steps the
-      mean :math:`\bar s` of the batch's masks is tied to :math:`\lambda`: ``loss_mask``,
-      :math:`\beta \max(|\bar s - \lambda| - margin, 0)`.
-    - By the second draw, without gradients to the mask, the model learns: ``loss_cls`` of the mixed images by the
-      stock head and ``loss_one_hot`` of the unmixed ones by a second head like it, with equal weights. The backbone
-      runs once, on both together: images and labels of the mixed batch are ``2 * B``, mixed ones first. If one of the
-      images would have a share below ``min_share``, they are mixed by plain Mixup instead.
+    - The first draw trains the mix block, in ``learn_prob`` of the steps. The momentum model, which is frozen but
+      passes gradients on, classifies the mixed images: ``loss_mix_block``, 0 in the other steps. In all steps
+      ``loss_mask``, :math:`\beta \max(|\bar s - \lambda| - margin, 0)`, keeps the mean :math:`\bar s` of the batch's
+      masks near :math:`\lambda`.
+    - The second draw trains the model, without gradients to the mask: ``loss_cls`` of the mixed images by the stock
+      head and ``loss_one_hot`` of the unmixed ones by a second head like it, with equal weights. The backbone runs
+      once on both: the mixed batch has ``2 * B`` images and labels, mixed ones first. If the share of either image
+      would be below ``min_share``, they are mixed by plain Mixup instead.
 
     Labels are :math:`\lambda y_A + (1 - \lambda) y_B` with the drawn :math:`\lambda`, as in the paper, whatever the
     mask's mean.
 
-    **Over the run**, with :math:`p` from 0 to 1 the part of it that is over: what the momentum model takes over in a
-    step stays ``momentum`` for the first quarter, then it is :math:`m_1 + (m_0 - m_1) (1 + \cos \pi p) / 2` from
-    ``momentum`` :math:`m_0` to ``end_momentum`` :math:`m_1`; :math:`\beta` is ``mask_weight`` times
-    :math:`(1 + \cos \pi p) / 2`. :math:`p` is that of mmengine's iterations; a training loop of one's own has none and
-    keeps the values at the start, or, in a process in which a run has ended, those at its end.
+    **Schedules.** Let :math:`p` be the completed part of the run, from 0 to 1. The momentum stays ``momentum``
+    :math:`m_0` for the first quarter of the run, then it is :math:`m_1 + (m_0 - m_1) (1 + \cos \pi p) / 2` with
+    ``end_momentum`` :math:`m_1`. :math:`\beta` is ``mask_weight`` times :math:`(1 + \cos \pi p) / 2`. :math:`p` comes
+    from mmengine's iterations. A hand-written training loop has none: it keeps the values of the start or, in a process
+    in which a run has ended, those of its end.
 
-    **The momentum model** is in training mode when the model is, is a part of the checkpoint, and moves in steps of
-    AutoMix alone, once per step, before it is used: by the first step it becomes the model as it is then. Which steps
-    the mix block learns in is the same on all ranks. With ``same_on_all_ranks=False`` of the classifier, ranks draw
-    AutoMix in different steps and their momentum models part; the checkpoint has that of the first rank.
+    **The momentum model** is in training mode when the model is, and is a part of the checkpoint. It is updated only in
+    steps of AutoMix, once per step, before it is used; the first update copies the model. The mix block learns in the
+    same steps on all ranks. With ``same_on_all_ranks=False`` of the classifier, ranks draw AutoMix in different steps
+    and their momentum models diverge; the checkpoint has that of the first rank.
 
-    The values are those of `OpenMixup <https://arxiv.org/abs/2209.04851>`_'s DeiT-S on ImageNet. There the mix block's
-    learning rate falls to 1e-4 and not to 1e-5, see :class:`smmix_mm.GroupedCosineAnnealingLR`, and the best of the
-    four heads (both, of the model and of the momentum model) is reported. Here the stock head predicts.
+    The defaults are those of `OpenMixup <https://arxiv.org/abs/2209.04851>`_'s DeiT-S on ImageNet. There the mix
+    block's learning rate falls to 1e-4 instead of 1e-5, see :class:`smmix_mm.GroupedCosineAnnealingLR`, and the best of
+    the four heads (both, of the model and of the momentum model) is reported. Here the stock head predicts.
 
-    **Cost.** A forward of the momentum model on the unmixed images, a forward and a backward down to the image of it,
-    and the model itself on twice the images: together more than three steps without mixing.
+    **Cost.** A forward of the momentum model on the unmixed images, its forward and backward to the images on the mixed
+    ones, and the model itself on twice the images: together more than three steps without mixing.
 
     Args:
         alpha (float): Shares come from Beta(alpha, alpha). Defaults to 2.0.
-        layer (int, optional): Layer of the features, from 1; of a ViT a block, of PVT or Swin a stage. Defaults to
+        layer (int, optional): Layer of the features, from 1: a block of a ViT, a stage of PVT or Swin. Defaults to
             None, the middle one: DeiT-S has block 6 of 12, Swin-T the 7 x 7 map of stage 3 of 4.
-        momentum (float): What part of the model the momentum model takes over in a step, at the start of the run, in
-            (0, 1). This is mmengine's sense of the word; the paper gives 1 minus it. Defaults to 0.001.
+        momentum (float): Weight of the model in an update of the momentum model, at the start of the run, in (0, 1).
+            This is mmengine's definition of momentum; the paper gives 1 minus it. Defaults to 0.001.
         end_momentum (float): The same at the end of the run, in [0, 1). Defaults to 0.00001.
         learn_prob (float): Probability that the mix block learns in a step, in [0, 1]. Defaults to 0.8.
         mask_weight (float): :math:`\beta` at the start of the run, at least 0. Defaults to 0.1.
-        mask_margin (float): How far the masks' mean may be from :math:`\lambda` at no cost, at least 0. Defaults to
-            0.1.
-        min_share (float): See above; in [0, 0.5]. Defaults to 0.08.
-        mix_block (dict, optional): Config of the mix block but for ``in_channels``, which follow from the backbone;
+        mask_margin (float): Distance of the masks' mean from :math:`\lambda` that costs nothing, at least 0. Defaults
+            to 0.1.
+        min_share (float): Share of an image below which plain Mixup is used, in [0, 0.5]. Defaults to 0.08.
+        mix_block (dict, optional): Config of the mix block without ``in_channels``, which follows from the backbone;
             its ``type`` may be left out. Defaults to None, :class:`smmix_mm.MixBlock` with its own defaults.
 
     Raises:
@@ -155,10 +155,10 @@ class AutoMix(MixingMethod):
         return [self.one_hot_head]
 
     def draw(self, stream: np.random.Generator, images: Tensor) -> tuple[float, Tensor]:
-        """Draws how and with what a batch is mixed; called twice in a step.
+        """Draws share and pairs of a batch; called twice in a step.
 
         Args:
-            stream (np.random.Generator): Where the draw comes from.
+            stream (np.random.Generator): Stream to draw from.
             images (Tensor): ``(B, C, H, W)``.
 
         Returns:
@@ -186,16 +186,16 @@ class AutoMix(MixingMethod):
         return losses
 
     def _mix(self, images: Tensor, features: Tensor, share: float, pairs: Tensor) -> Tensor:
-        """The images that the model learns from."""
+        """The mixed images for the model."""
         if self._is_plain(share):
             return torch.lerp(images, images[pairs], share)
         return functional.mix_masked(images, images[pairs], self.mix_block(features[pairs], features, share))
 
     def find_momentum(self, progress: float) -> float:
-        """What part of the model the momentum model takes over when that much of the run is over.
+        """Weight of the model in an update of the momentum model.
 
         Args:
-            progress (float): From 0 to 1.
+            progress (float): Completed part of the run, from 0 to 1.
         """
         if progress < CONSTANT_MOMENTUM:
             return self.momentum

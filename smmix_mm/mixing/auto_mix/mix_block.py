@@ -1,4 +1,4 @@
-"""The network that learns where AutoMix mixes."""
+"""The network that predicts the masks of AutoMix."""
 
 import math
 from numbers import Integral
@@ -12,30 +12,31 @@ from smmix_mm.registry import MODELS
 
 @MODELS.register_module()
 class MixBlock(nn.Module):
-    r"""Says, for each position, how much of the source should be seen there.
+    r"""Predicts the source's part at each position.
 
     `AutoMix: Unveiling the Power of Mixup for Stronger Classifiers <https://arxiv.org/abs/2103.13027>`_, section 3.3.
 
     Cross attention between the feature maps of the two images of a pair. Each image's share of the mixed image is
     appended to its features as one more channel: :math:`\lambda` to the source's :math:`\tilde z_A`,
-    :math:`1 - \lambda` to the target's :math:`\tilde z_B`. Every position of the target then asks all positions of the
-    source:
+    :math:`1 - \lambda` to the target's :math:`\tilde z_B`. Every position of the target then attends to all positions
+    of the source:
 
     .. math::
         s = \sigma\left(\mathrm{softmax}\left(\frac{(W \tilde z_B)^T (W \tilde z_A)}{\sqrt{C'}}\right)
         (V \tilde z_A)^T\right)
 
-    :math:`W` serves queries and keys alike and leaves :math:`C' = C / reduction` channels, :math:`V` leaves one. Both
-    are 1 x 1 convolutions, written as linear layers over positions. The target's part is :math:`1 - s`. The two images
-    do not stand on a par: with both images and shares swapped, :math:`s` is not the :math:`1 - s` of before. Weights
-    begin as N(0, 0.01), biases at zero.
+    :math:`W`, for both queries and keys, has :math:`C' = C / reduction` output channels; :math:`V` has one. Both are
+    1 x 1 convolutions, written as linear layers over positions. The target's part is :math:`1 - s`. The block is not
+    symmetric: swapping images and shares does not turn :math:`s` into :math:`1 - s`. Weights are initialised from
+    N(0, 0.01), biases with zero.
 
-    Computed outside of autocast, in the precision of the parameters.
+    The block runs outside autocast, in the precision of the parameters.
 
     Args:
         in_channels (int): Channels ``C`` of the features, at least ``reduction``.
-        reduction (int): What queries and keys divide the channels by, at least 1. Defaults to 2.
-        norm (bool): Whether features pass a layer norm first. The published form has none. Defaults to False.
+        reduction (int): Factor by which queries and keys have fewer channels, at least 1. Defaults to 2.
+        norm (bool): Whether to apply a layer norm to the features first. The published form has none. Defaults to
+            False.
 
     Raises:
         ValueError: If a setting is outside its range.
@@ -59,7 +60,7 @@ class MixBlock(nn.Module):
 
         Args:
             source (Tensor): Features ``(B, C, h, w)`` of the sources.
-            target (Tensor): Those of the targets, same shape.
+            target (Tensor): Features of the targets, same shape.
             share (float): The source's wanted share of the mixed image, in [0, 1].
 
         Returns:
@@ -73,6 +74,6 @@ class MixBlock(nn.Module):
             return (attention @ self.value(source)).sigmoid().squeeze(2).unflatten(1, grid)
 
     def _embed(self, features: Tensor, share: float) -> Tensor:
-        """``(B, C, h, w)`` to ``(B, h * w, C + 1)``."""
+        """Converts features ``(B, C, h, w)`` to tokens ``(B, h * w, C + 1)`` with the share appended."""
         tokens = self.norm(features.flatten(2).transpose(1, 2).to(self.value.weight.dtype))
         return torch.cat([tokens, tokens.new_full((*tokens.shape[:2], 1), share)], dim=2)

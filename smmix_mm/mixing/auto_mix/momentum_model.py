@@ -1,4 +1,4 @@
-"""The model whose features and judgement AutoMix's mix block learns from."""
+"""The model whose features and loss train AutoMix's mix block."""
 
 import copy
 
@@ -17,21 +17,21 @@ class MomentumModel(nn.Module):
     Names in the ``state_dict`` are those of mmengine's averaged models: ``module.*`` and ``steps``.
 
     Args:
-        model (TrainedModel): Copied. Its later weights come with each update.
+        model (TrainedModel): The classifier to copy. Each update brings in its later weights.
         layer (int): The layer to read.
 
     Attributes:
         module (nn.ModuleDict): ``backbone``, ``neck`` if there is one, and ``head``.
-        steps (Tensor): Updates so far, int64.
+        steps (Tensor): Number of updates so far, int64.
     """
 
-    # Not mmpretrain's CosineEMA: outside of a run it fails, its cosine follows its own updates instead of the run's
-    # iterations, which are more, and in an update the host waits for the device at every parameter.
+    # Not mmpretrain's CosineEMA: it fails outside a run, its cosine follows its own updates instead of the run's more
+    # numerous iterations, and in an update the host waits for the device at every parameter.
     def __init__(self, model: TrainedModel, layer: int) -> None:
         super().__init__()
         self.module = copy.deepcopy(_parts(model)).requires_grad_(False)
         self.register_buffer('steps', torch.tensor(0))
-        # Built here, since the copies of the model's hooks answer to the model's adapter alone.
+        # A new adapter, because the model's adapter does not read the copied hooks.
         self.adapter = build_adapter(self.module['backbone'])
         self.layer = layer
 
@@ -44,7 +44,7 @@ class MomentumModel(nn.Module):
         """The head's loss of logits ``(B, classes)`` under soft targets ``(B, classes)``."""
         return self.module['head'].loss_module(logits, targets, avg_factor=len(logits))
 
-    # No care for autocast's cache is needed: it holds weights that need gradients, and these do not.
+    # Autocast's cache is not affected: it holds only weights that need gradients, and these do not.
     @torch.no_grad()
     def read_layer(self, images: Tensor) -> Tensor:
         """Features ``(B, C', h', w')`` of the layer."""
@@ -52,17 +52,17 @@ class MomentumModel(nn.Module):
 
     @torch.no_grad()
     def update_parameters(self, model: TrainedModel, momentum: float) -> None:
-        """Moves towards the model; by the first update, all the way, to the same bits. Nothing waits for the device.
+        """Moves the weights towards the model's. The first update copies them exactly. The host does not wait.
 
         Args:
-            model (TrainedModel): The one that was copied.
-            momentum (float): What part of its parameters is taken over, in [0, 1]. Buffers are copied.
+            model (TrainedModel): The classifier that was copied.
+            momentum (float): Weight of its parameters, in [0, 1]. Buffers are copied.
         """
         # Chosen on the device: 1 the first time.
         part = (self.steps == 0).float().clamp(min=momentum)
         trained = _parts(model)
         parameters, buffers = dict(trained.named_parameters()), dict(trained.named_buffers())
-        # Not through .data: PVT keeps resized position embeddings by the version of the original ones.
+        # Not through .data: PVT caches resized position embeddings by the version of the original ones.
         for name, parameter in self.module.named_parameters():
             parameter.lerp_(parameters[name], part.to(parameter.dtype))
         for name, buffer in self.module.named_buffers():
