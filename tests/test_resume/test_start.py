@@ -176,7 +176,7 @@ def find_as_rank(rank, port, work_dir):
     tear(work_dir / f'torn_{rank}.pth')
     with pytest.raises(ValueError, match=r'torn_0\.pth is truncated'):
         find_start_together(work_dir, str(work_dir / 'torn_0.pth'))
-    torch.distributed.destroy_process_group()
+    torch.distributed.barrier()
 
 
 def test_each_rank_opens_the_checkpoint_once_and_hears_of_errors(tmp_path):
