@@ -22,6 +22,21 @@ PVT_ARCH = dict(
 )
 CAIT_ARCH = dict(embed_dims=32, depth=3, num_heads=2, mlp_ratio=2, class_depth=2)
 SWIN_ARCH = dict(embed_dims=16, depths=[2, 2], num_heads=[1, 2])
+# Settings for pictures of 32 x 32: the published grids are those of 224 x 224.
+METHODS = dict(
+    Mixup=dict(type='mmpretrain.Mixup', alpha=0.8),
+    CutMix=dict(type='mmpretrain.CutMix', alpha=1.0),
+    StockResizeMix=dict(type='mmpretrain.ResizeMix', alpha=1.0),
+    ResizeMix=dict(type='smmix_mm.ResizeMix'),
+    TransMix=dict(type='smmix_mm.TransMix'),
+    TokenMix=dict(type='smmix_mm.TokenMix', patch_size=8, extra_tokens=2),
+    AttentiveMix=dict(type='smmix_mm.AttentiveMix', cell_size=8),
+    SaliencyMix=dict(type='smmix_mm.SaliencyMix'),
+    FMix=dict(type='smmix_mm.FMix'),
+    PuzzleMix=dict(type='smmix_mm.PuzzleMix'),
+    AutoMix=dict(type='smmix_mm.AutoMix'),
+    SMMix=dict(type='smmix_mm.SMMix'),
+)
 AUGMENTS = [dict(type='mmpretrain.Mixup', alpha=0.8), dict(type='smmix_mm.SMMix')]
 
 

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import torch
-from conftest import CLASSES, backbone_cfg, head_cfg, neck_cfg, randomize
+from conftest import CLASSES, METHODS, backbone_cfg, head_cfg, neck_cfg, randomize
 from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
@@ -22,18 +22,10 @@ from mmpretrain.structures import DataSample
 from smmix_mm.registry import MODELS
 
 STEPS = 60
-METHODS = {
-    'Mixup': dict(type='mmpretrain.Mixup', alpha=0.8),
-    'CutMix': dict(type='mmpretrain.CutMix', alpha=1.0),
-    'ResizeMix': dict(type='smmix_mm.ResizeMix'),
-    'TransMix': dict(type='smmix_mm.TransMix'),
-    'TokenMix': dict(type='smmix_mm.TokenMix', patch_size=8, extra_tokens=2),
-    'AttentiveMix': dict(type='smmix_mm.AttentiveMix', cell_size=8),
+# Every method with settings for images of 32 x 32, and SMMix's variants.
+RUNS = {
+    **METHODS,
     'AttentiveMix, activation': dict(type='smmix_mm.AttentiveMix', cell_size=8, by='activation'),
-    'SaliencyMix': dict(type='smmix_mm.SaliencyMix'),
-    'FMix': dict(type='smmix_mm.FMix'),
-    'PuzzleMix': dict(type='smmix_mm.PuzzleMix'),
-    'AutoMix': dict(type='smmix_mm.AutoMix'),
     'SMMix': dict(type='smmix_mm.SMMix', motivated_by='model'),
     'SMMix, teacher': dict(type='smmix_mm.SMMix'),
     'SMMix, CutMix placement': dict(type='smmix_mm.SMMix', placement='cutmix', motivated_by='model'),
@@ -59,7 +51,7 @@ def record(name: str, family: str) -> dict:
     hub = MessageHub.get_instance(f'{name} {family}')
     hub.update_info('seed', 0)
     hub.update_info('max_iters', STEPS)
-    model = build(family, [copy.deepcopy(METHODS[name])])
+    model = build(family, [copy.deepcopy(RUNS[name])])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     losses = []
     for step in range(STEPS):
@@ -98,18 +90,21 @@ def main() -> int:
     args = parser.parse_args()
     init_default_scope('mmpretrain')
     # Swin's windows do not fit images of half the size.
-    runs = [run for run in itertools.product(METHODS, FAMILIES) if run != ('SMMix, half motivation', 'swin')]
+    runs = [run for run in itertools.product(RUNS, FAMILIES) if run != ('SMMix, half motivation', 'swin')]
     found = {', '.join(run): record(*run) for run in runs}
     args.out.write_text(json.dumps(found))
     if not args.compare:
         return 0
     before = json.loads(args.compare.read_text())
-    differ = [name for name in found if found[name] != before.get(name)]
+    common = found.keys() & before.keys()
+    differ = [name for name in found if name in common and found[name] != before[name]]
     for name in differ:
         pairs = zip(found[name]['losses'], before[name]['losses'], strict=True)
         first = next((step for step, (new, old) in enumerate(pairs) if new != old), 'none')
         print(f'{name}: differs; first step with another loss: {first}')
-    print(f'{len(found) - len(differ)} of {len(found)} runs of {STEPS} steps are the same, bit by bit')
+    print(f'{len(common) - len(differ)} of {len(common)} runs of {STEPS} steps are the same, bit by bit')
+    if other := found.keys() ^ before.keys():
+        print(f'in one of the records alone: {", ".join(sorted(other))}')
     return bool(differ)
 
 

@@ -13,7 +13,7 @@ from mmengine.fileio import dump
 from torch import Tensor
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from smmix_mm.checkpoint import check_fit, read_weights
+from smmix_mm.checkpoint import check_fit, find_weights, hand_on, read_checkpoint
 from smmix_mm.datasets.layout import check_data_layout
 from smmix_mm.engine import build_runner, complete_dataloaders, distributed_run
 from smmix_mm.models.pretrained import TRAINING_ONLY
@@ -52,7 +52,9 @@ def test(cfg: Config, args: argparse.Namespace) -> None:
     """Tests the model, and keeps no reference to it."""
     runner = build_runner(cfg)
     if '://' not in args.checkpoint:
-        check_fit(runner.model, read_weights(args.checkpoint), args.checkpoint, TRAINING_ONLY)
+        content = read_checkpoint(args.checkpoint)
+        check_fit(runner.model, find_weights(content, args.checkpoint), args.checkpoint, TRAINING_ONLY)
+        hand_on(args.checkpoint, content)
     if args.show_dir:
         score_thr = (cfg.get('default_hooks', {}).get('visualization') or {}).get('score_thr')
         options = {} if score_thr is None else dict(pred_score_thr=score_thr)

@@ -5,7 +5,7 @@ Once this package is imported, mmengine's own ``CheckpointLoader`` executes no p
 """
 
 from .fit import check_fit, load_strictly
-from .guard import guard_mmengine, without_foreign
+from .guard import guard_mmengine, hand_on, without_foreign
 from .strict_loading import load_backbone, load_classifier
 from .unpickling import Foreign, find_foreign, read_file, restricted_torch_load
 from .weights import find_weights, read_checkpoint, read_weights, write_weights
@@ -19,6 +19,7 @@ __all__ = [
     'find_foreign',
     'find_weights',
     'guard_mmengine',
+    'hand_on',
     'load_backbone',
     'load_classifier',
     'load_strictly',

@@ -1,7 +1,6 @@
 """Makes mmengine load checkpoints by the restricted reader."""
 
 import logging
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -9,6 +8,7 @@ from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from .unpickling import find_foreign, is_foreign, restricted_torch_load
+from .weights import shorten
 
 # Parts that resuming a run needs: an object in them that cannot be read is an error, not left out.
 NEEDED = ('state_dict', 'ema_state_dict', 'optimizer', 'optim_wrapper', 'param_schedulers', 'message_hub')
@@ -99,7 +99,7 @@ def without_foreign(content: Any, source: str) -> Any:
     found = list(find_foreign(content))
     if not found:
         return content
-    listed = _listed(found)
+    listed = shorten(f'{place} ({kind})' for place, kind in found)
     if is_foreign(content) or any(place.partition('.')[0] in NEEDED for place, _ in found):
         raise ValueError(
             f'{source} holds objects that are no plain data, which are not loaded because that could execute code: '
@@ -123,8 +123,3 @@ def _drop(content: dict) -> None:
             _drop(value)
         elif is_foreign(key) or any(True for _ in find_foreign(value)):
             del content[key]
-
-
-def _listed(found: Iterable[tuple[str, str]], most: int = 8) -> str:
-    lines = [f'{place} ({kind})' for place, kind in found]
-    return ', '.join(lines[:most]) + (f' and {len(lines) - most} more' if len(lines) > most else '')

@@ -14,7 +14,7 @@ from mmengine.model import BaseModule, PretrainedInit, update_init_info
 from torch import Tensor, nn
 
 from .fit import load_strictly
-from .weights import keep_metadata, read_weights
+from .weights import keep_metadata, read_weights, shorten
 
 
 def find_backbone(
@@ -43,7 +43,7 @@ def find_backbone(
     start = normalise_prefix(prefix)
     searched = [key for key in keys if key.startswith(start)]
     if not searched:
-        raise ValueError(f'{source} has no names below prefix={prefix!r}; it has {_shorten(keys)}')
+        raise ValueError(f'{source} has no names below prefix={prefix!r}; it has {shorten(keys)}')
     parts = {name.partition('.')[0] for name in names}
     passed_over = set(beside) - parts
     found = defaultdict(set)
@@ -58,7 +58,7 @@ def find_backbone(
     if not places:
         below = f' below prefix={prefix!r}' if start else ''
         raise ValueError(
-            f'{source} has no backbone with parts {", ".join(sorted(parts))}{below}; it has {_shorten(searched)}'
+            f'{source} has no backbone with parts {", ".join(sorted(parts))}{below}; it has {shorten(searched)}'
         )
     if len(places) > 1:
         examples = ', '.join(next(key for key in searched if key.startswith(place)) for place in places)
@@ -110,7 +110,7 @@ def split_backbone(
         hint = f"; prefix='{place}' takes the backbone alone" if place and place != start else ''
         raise ValueError(
             f'{source} has {len(strange)} tensors that belong neither to the backbone nor to a classifier '
-            f'({", ".join(beside)}): {_shorten(strange)}{hint}'
+            f'({", ".join(beside)}): {shorten(strange)}{hint}'
         )
     return backbone, left_out
 
@@ -175,7 +175,7 @@ def load_classifier(
     weights = _fetch_weights(path)
     given = OrderedDict((name.removeprefix(start), value) for name, value in weights.items() if name.startswith(start))
     if not given:
-        raise ValueError(f'{source} has no names below prefix={prefix!r}; it has {_shorten(weights)}')
+        raise ValueError(f'{source} has no names below prefix={prefix!r}; it has {shorten(weights)}')
     left_out = set(training_only) - {name.partition('.')[0] for name in classifier.state_dict()}
     kept = OrderedDict((name, value) for name, value in given.items() if name.partition('.')[0] not in left_out)
     keep_metadata(kept, weights, start)
@@ -211,11 +211,6 @@ def normalise_prefix(prefix: str | None) -> str:
     """The prefix as in the names of :func:`read_weights`: without a leading ``module.``, with a last dot."""
     prefix = (prefix or '').rstrip('.')
     return f'{prefix}.'.removeprefix('module.') if prefix else ''
-
-
-def _shorten(names: Iterable[str]) -> str:
-    names = list(names)
-    return ', '.join(names[:8]) + (f' and {len(names) - 8} more' if len(names) > 8 else '')
 
 
 def _steps_below(name: str, place: str) -> list[str]:

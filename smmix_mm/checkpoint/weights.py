@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,12 @@ def keep_metadata(weights: OrderedDict, source: Mapping[str, Any], prefix: str =
     inside = {name: value for name, value in told.items() if name.startswith(prefix)} or told
     if inside:
         weights._metadata = OrderedDict((name.removeprefix(prefix)[:-1], value) for name, value in inside.items())
+
+
+def shorten(names: Iterable[str]) -> str:
+    """Lists the first eight names, and how many follow."""
+    names = list(names)
+    return ', '.join(names[:8]) + (f' and {len(names) - 8} more' if len(names) > 8 else '')
 
 
 def write_weights(path: str | Path, weights: Mapping[str, Tensor], hashed: bool = False) -> Path:

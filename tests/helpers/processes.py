@@ -1,11 +1,15 @@
 """Tools as real processes, and what they write down."""
 
 import json
+import multiprocessing
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,6 +27,27 @@ def run(tool: str, *args: object, check: bool = True, timeout: int = 300) -> sub
     if check:
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done
+
+
+def run_ranks(function: Callable[..., None], *args: object, timeout: int = 120) -> None:
+    """Calls ``function(rank, *args)`` in two processes of one gloo group; fails unless both end well.
+
+    The function has to be importable. The processes wait for each other before they end: ``destroy_process_group`` of
+    torch 2.1 may hang when the other rank has left.
+    """
+    port, context = free_port(), multiprocessing.get_context('spawn')
+    processes = [context.Process(target=_as_rank, args=(function, rank, port, args)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout)
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
+def _as_rank(function: Callable[..., None], rank: int, port: int, args: tuple) -> None:
+    torch.distributed.init_process_group('gloo', f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
+    function(rank, *args)
+    torch.distributed.barrier()
 
 
 def scalars(work_dir: Path) -> list[dict]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -59,10 +60,35 @@ def test_training_reports_its_losses_and_scores(trained):
     assert (trained / 'run' / 'epoch_2.pth').is_file()
 
 
+TEST_AND_COUNT = """
+import runpy, sys
+from opened_files import counted_opens
+from smmix_mm.checkpoint import read_checkpoint
+checkpoint, sys.argv = sys.argv[1], sys.argv[2:]
+with counted_opens() as once:
+    read_checkpoint(checkpoint)
+with counted_opens() as opened:
+    runpy.run_path('tools/test.py', run_name='counted')['main']()
+print('opens:', opened[checkpoint], 'of one reading:', once[checkpoint])
+"""
+
+
 def test_testing_gives_the_score_of_the_last_validation(trained):
     out = trained / 'metrics.json'
     options = small_demo(trained)
-    run('test.py', DEMO, trained / 'run/epoch_2.pth', '--work-dir', trained / 'test', '--out', out, *options)
+    checkpoint = trained / 'run/epoch_2.pth'
+    argv = ['test.py', DEMO, checkpoint, '--work-dir', trained / 'test', '--out', out, *options]
+    done = subprocess.run(
+        [sys.executable, '-c', TEST_AND_COUNT, checkpoint, *argv],
+        cwd=ROOT,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT / 'tests/helpers')},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    # The model is checked against what is then loaded, which is not read again.
+    opens, of_one_reading = re.search(r'opens: (\d+) of one reading: (\d+)', done.stdout).groups()
+    assert opens == of_one_reading
     validated = [row['accuracy/top1'] for row in scalars(trained / 'run') if 'accuracy/top1' in row][-1]
     assert json.loads(out.read_text())['accuracy/top1'] == pytest.approx(validated)
 

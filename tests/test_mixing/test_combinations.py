@@ -5,23 +5,9 @@ import itertools
 
 import pytest
 import torch
+from conftest import METHODS
 from mmengine.optim import OptimWrapper
 
-# Settings for pictures of 32 x 32: the published grids are those of 224 x 224.
-METHODS = dict(
-    Mixup=dict(type='mmpretrain.Mixup', alpha=0.8),
-    CutMix=dict(type='mmpretrain.CutMix', alpha=1.0),
-    StockResizeMix=dict(type='mmpretrain.ResizeMix', alpha=1.0),
-    ResizeMix=dict(type='smmix_mm.ResizeMix'),
-    TransMix=dict(type='smmix_mm.TransMix'),
-    TokenMix=dict(type='smmix_mm.TokenMix', patch_size=8, extra_tokens=2),
-    AttentiveMix=dict(type='smmix_mm.AttentiveMix', cell_size=8),
-    SaliencyMix=dict(type='smmix_mm.SaliencyMix'),
-    FMix=dict(type='smmix_mm.FMix'),
-    PuzzleMix=dict(type='smmix_mm.PuzzleMix'),
-    AutoMix=dict(type='smmix_mm.AutoMix'),
-    SMMix=dict(type='smmix_mm.SMMix'),
-)
 FAMILIES = ('vit', 'pvt', 'cait', 'swin')
 
 

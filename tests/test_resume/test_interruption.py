@@ -1,12 +1,10 @@
 """SIGTERM is noticed while it is looked for, and by all ranks in the same step; what they tell each other otherwise."""
 
-import multiprocessing
 import os
 import signal
 
 import pytest
-import torch
-from processes import free_port
+from processes import run_ranks
 
 from smmix_mm.resume.interruption import Interruption
 from smmix_mm.resume.ranks import RankChannel
@@ -38,8 +36,7 @@ def test_one_process_needs_nobody():
         assert channel.gather('gradients') == ['gradients']
 
 
-def talk(rank, port):
-    torch.distributed.init_process_group('gloo', f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
+def talk(rank):
     # Without a block by the group of the run.
     assert RankChannel().gather(rank) == ([0, 1] if rank == 0 else None)
     with RankChannel() as channel, Interruption(interval=3, channel=channel) as interruption:
@@ -49,15 +46,7 @@ def talk(rank, port):
         assert [interruption.is_due(step) for step in range(1, 7)] == [False, False, True, False, False, True]
         assert interruption.asked == (rank == 1)
         assert channel.gather({'rank': rank}) == ([{'rank': 0}, {'rank': 1}] if rank == 0 else None)
-    torch.distributed.barrier()
 
 
 def test_ranks_agree_every_few_steps():
-    port = free_port()
-    context = multiprocessing.get_context('spawn')
-    processes = [context.Process(target=talk, args=(rank, port)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0, 0]
+    run_ranks(talk)

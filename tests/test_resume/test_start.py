@@ -1,13 +1,12 @@
 """What a run starts from: the last whole checkpoint, read once, and refused where it does not fit the model."""
 
-import multiprocessing
 import shutil
 
 import pytest
 import torch
 from mmengine.runner import Runner
 from opened_files import counted_opens
-from processes import free_port
+from processes import run_ranks
 from resumable import small_config, write_images
 from small_checkpoints import content, save, tear
 from tiny_runs import build, registered  # noqa: F401
@@ -167,8 +166,7 @@ def test_weights_to_start_from_may_have_another_head_but_no_checkpoint_to_resume
         Runner.from_cfg(cfg).train()
 
 
-def find_as_rank(rank, port, work_dir):
-    torch.distributed.init_process_group('gloo', f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
+def find_as_rank(rank, work_dir):
     path = str(work_dir / 'epoch_3.pth')
     with counted_opens() as opened:
         start = find_start_together(work_dir, None)
@@ -176,18 +174,10 @@ def find_as_rank(rank, port, work_dir):
     tear(work_dir / f'torn_{rank}.pth')
     with pytest.raises(ValueError, match=r'torn_0\.pth is truncated'):
         find_start_together(work_dir, str(work_dir / 'torn_0.pth'))
-    torch.distributed.barrier()
 
 
 def test_each_rank_opens_the_checkpoint_once_and_hears_of_errors(tmp_path):
     point_to(tmp_path, save(tmp_path, 'epoch_3.pth', 30))
     for rank in range(2):
         save(tmp_path, f'torn_{rank}.pth', 40)
-    port = free_port()
-    context = multiprocessing.get_context('spawn')
-    processes = [context.Process(target=find_as_rank, args=(rank, port, tmp_path)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0, 0]
+    run_ranks(find_as_rank, tmp_path)

@@ -1,6 +1,5 @@
 """Work directories, held and asked for by real processes."""
 
-import multiprocessing
 import os
 import resource
 import signal
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from processes import free_port
+from processes import run_ranks
 from small_checkpoints import save
 
 from smmix_mm.files import write_whole
@@ -80,23 +79,14 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
         assert said == [f'{tmp_path} cannot be locked ([Errno 37] No locks available); let no other run train there.']
 
 
-def ask(rank, port, work_dir):
-    torch.distributed.init_process_group('gloo', f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
+def ask(_, work_dir):
     with pytest.raises(ValueError, match='another run trains in'):
         hold_work_dir(work_dir).__enter__()
-    torch.distributed.barrier()
 
 
 def test_all_ranks_are_told_that_the_first_one_cannot_have_it(tmp_path):
-    port = free_port()
-    context = multiprocessing.get_context('spawn')
-    processes = [context.Process(target=ask, args=(rank, port, tmp_path)) for rank in range(2)]
     with holder(tmp_path):
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join(120)
-    assert [process.exitcode for process in processes] == [0, 0]
+        run_ranks(ask, tmp_path)
 
 
 def write_explained(path, write):

@@ -224,6 +224,8 @@ def _backbone_loaded_last(backbone: BaseModule) -> Iterator[None]:
     mmengine's own loading takes the tensors that fit and logs the rest. Without ``prefix``, no tensor of a classifier's
     checkpoint fits a stock backbone.
     """
+    # Not strict_init_cfg, which loads within init_weights: some stock backbones draw their position embeddings after
+    # it, unless init_cfg is a dict of mmengine's own type.
     written = getattr(backbone, 'init_cfg', None)
     if backbone.is_init or not is_pretrained(written):
         yield

@@ -3,7 +3,6 @@
 import copy
 import itertools
 import math
-import multiprocessing
 import os
 
 import pytest
@@ -13,7 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
-from processes import free_port, scalars
+from processes import run_ranks, scalars
 from torch import nn
 
 from smmix_mm.engine import FiniteLossHook
@@ -230,11 +229,10 @@ def test_settings_are_checked(settings, message):
         FiniteLossHook(**settings)
 
 
-def train_in_two(rank, port, work_dir):
+def train_in_two(rank, work_dir):
     """Rank 1 alone meets a bad loss, in the second of three batches: the ranks take the samples in turns."""
     os.environ['LOCAL_RANK'] = str(rank)
     torch.set_num_threads(1)
-    torch.distributed.init_process_group('gloo', f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
     skipping = make_runner(work_dir / 'skip', dict(action='skip'), factor={5: math.nan})
     skipping.train()
     stopping = make_runner(work_dir / 'stop', {}, factor={5: math.nan})
@@ -242,21 +240,13 @@ def train_in_two(rank, port, work_dir):
         stopping.train()
     result = [*state(skipping), skipping.message_hub.get_info('skipped_updates'), str(raised.value)]
     torch.save(result, work_dir / f'rank_{rank}.pth')
-    torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope='module')
 def two_ranks(tmp_path_factory):
     """The folder of the runs, and what both ranks say of them."""
     work_dir = tmp_path_factory.mktemp('two_ranks')
-    port = free_port()
-    context = multiprocessing.get_context('spawn')
-    processes = [context.Process(target=train_in_two, args=(rank, port, work_dir)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(300)
-    assert [process.exitcode for process in processes] == [0, 0]
+    run_ranks(train_in_two, work_dir, timeout=300)
     return work_dir, *(torch.load(work_dir / f'rank_{rank}.pth', weights_only=False) for rank in range(2))
 
 
