@@ -3,9 +3,12 @@
 import json
 import multiprocessing
 import os
+import runpy
 import socket
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,20 +16,60 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# Processes are forked from one that has imported the libraries and done nothing else: importing them takes longer than
+# what most tests try. tests/integration/test_resume.py and the launchers start Python anew.
+WARM = multiprocessing.get_context('forkserver')
+WARM.set_forkserver_preload(['mmpretrain.apis', 'mmdet.apis', 'mmseg.apis'])
+
 
 def run(tool: str, *args: object, check: bool = True, timeout: int = 300) -> subprocess.CompletedProcess:
-    """Runs a program of ``tools/`` in the repository's root, on one thread."""
-    done = subprocess.run(
-        [sys.executable, ROOT / 'tools' / tool, *map(str, args)],
-        cwd=ROOT,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+    """Runs a program of ``tools/`` in a process of its own, in the repository's root and on one thread."""
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [Path(folder, name) for name in ('stdout', 'stderr')]
+        process = start(tool, *args, outputs=outputs)
+        process.join(timeout)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            raise TimeoutError(f'{tool} {args} ran for {timeout} s:\n{outputs[1].read_text()[-3000:]}')
+        texts = [output.read_text() for output in outputs]
+    done = subprocess.CompletedProcess([tool, *args], process.exitcode, *texts)
     if check:
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done
+
+
+def start(
+    tool: str, *args: object, outputs: list[Path], group: int | None = None, **environment: str
+) -> multiprocessing.process.BaseProcess:
+    """Starts a program of ``tools/`` as :func:`run` does. Its output is appended to two files, or to the same.
+
+    Args:
+        tool: Path of the program in ``tools/``.
+        args: Its arguments.
+        outputs: Files of standard output and errors.
+        group: The process group to join; 0 for one of its own, None for that of the tests.
+        environment: Variables to set.
+    """
+    arguments = [str(ROOT / 'tools' / tool), *map(str, args)]
+    process = WARM.Process(target=_as_program, args=(arguments, outputs, group, environment))
+    process.start()
+    while group == 0 and process.is_alive() and os.getpgid(process.pid) != process.pid:
+        time.sleep(0.001)
+    return process
+
+
+def _as_program(arguments: list[str], outputs: list[Path], group: int | None, environment: dict[str, str]) -> None:
+    if group is not None:
+        os.setpgid(0, group)
+    for descriptor, output in enumerate(outputs, 1):
+        os.dup2(os.open(output, os.O_CREAT | os.O_WRONLY | os.O_APPEND), descriptor)
+    os.chdir(ROOT)
+    os.environ.update(environment, OMP_NUM_THREADS='1')
+    torch.set_num_threads(1)
+    sys.argv = arguments
+    sys.path.insert(0, str(Path(arguments[0]).parent))
+    runpy.run_path(arguments[0], run_name='__main__')
 
 
 def run_ranks(function: Callable[..., None], *args: object, timeout: int = 120) -> None:
@@ -35,8 +78,8 @@ def run_ranks(function: Callable[..., None], *args: object, timeout: int = 120) 
     The function has to be importable. The processes wait for each other before they end: ``destroy_process_group`` of
     torch 2.1 may hang when the other rank has left.
     """
-    port, context = free_port(), multiprocessing.get_context('spawn')
-    processes = [context.Process(target=_as_rank, args=(function, rank, port, args)) for rank in range(2)]
+    port = free_port()
+    processes = [WARM.Process(target=_as_rank, args=(function, rank, port, args)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:

@@ -4,10 +4,9 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
-from processes import ROOT, free_port
+from processes import free_port, start
 
 from smmix_mm.compat import CPU_FLOAT16
 
@@ -145,32 +144,27 @@ class Training:
         self.work_dir = work_dir
         self.ranks = ranks
         self.log = work_dir.with_suffix('.log')
-        self.processes: list[subprocess.Popen] = []
+        self.processes: list[BaseProcess] = []
 
     def start(self, *args: str) -> 'Training':
-        command = [sys.executable, ROOT / 'tools/train.py', self.config, '--work-dir', self.work_dir, *args]
-        environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+        arguments, environment = [self.config, '--work-dir', self.work_dir, *args], {}
         if self.ranks > 1:
-            command += ['--launcher', 'pytorch']
-            environment |= dict(WORLD_SIZE=str(self.ranks), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()))
+            arguments += ['--launcher', 'pytorch']
+            environment = dict(WORLD_SIZE=str(self.ranks), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()))
         self.processes = []
-        with self.log.open('ab') as log:
-            for rank in range(self.ranks):
-                self.processes.append(
-                    subprocess.Popen(
-                        command,
-                        cwd=ROOT,
-                        env={**environment, 'RANK': str(rank), 'LOCAL_RANK': str(rank)},
-                        stdout=log,
-                        stderr=subprocess.STDOUT,
-                        preexec_fn=self._join_group,
-                    )
+        for rank in range(self.ranks):
+            self.processes.append(
+                start(
+                    'train.py',
+                    *arguments,
+                    outputs=[self.log, self.log],
+                    group=self.group if self.processes else 0,
+                    RANK=str(rank),
+                    LOCAL_RANK=str(rank),
+                    **environment,
                 )
+            )
         return self
-
-    def _join_group(self) -> None:
-        """In the child: the group of the first process, or its own."""
-        os.setpgid(0, self.processes[0].pid if self.processes else 0)
 
     @property
     def group(self) -> int:
@@ -186,16 +180,17 @@ class Training:
         self.wait()
 
     def is_running(self) -> bool:
-        return all(process.poll() is None for process in self.processes)
+        return all(process.is_alive() for process in self.processes)
 
     def wait(self, timeout: float = 180) -> list[int]:
         """The exit statuses."""
         end = time.monotonic() + timeout
-        try:
-            return [process.wait(max(0.1, end - time.monotonic())) for process in self.processes]
-        except subprocess.TimeoutExpired:
+        for process in self.processes:
+            process.join(max(0.1, end - time.monotonic()))
+        if any(process.is_alive() for process in self.processes):
             os.killpg(self.group, signal.SIGKILL)
-            raise
+            raise TimeoutError(f'{self.config} ran for {timeout} s:\n{self.log.read_text()[-3000:]}')
+        return [process.exitcode for process in self.processes]
 
     def finish(self) -> 'Training':
         statuses = self.wait()

@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import runpy
-import subprocess
 import sys
 from collections import OrderedDict
 from pathlib import Path
@@ -16,6 +15,7 @@ from mmdet.registry import MODELS as DETECTORS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.models.backbones import VisionTransformer
+from processes import run
 from torch import nn
 
 from smmix_mm.checkpoint import read_weights
@@ -67,9 +67,7 @@ def difference(maps, others):
 
 def test_publisher_is_a_program(tmp_path):
     torch.save({'weight': torch.zeros(1)}, tmp_path / 'source.pth')
-    done = subprocess.run(
-        [sys.executable, TOOL, tmp_path / 'source.pth', tmp_path / 'pvt.pth'], capture_output=True, text=True
-    )
+    done = run('model_converters/publish_backbone.py', tmp_path / 'source.pth', tmp_path / 'pvt.pth', check=False)
     assert done.returncode == 1
     assert f'{tmp_path}/source.pth has no backbone with parts backbone; it has weight' in done.stderr
     assert [file.name for file in tmp_path.iterdir()] == ['source.pth']

@@ -237,8 +237,7 @@ def test_half_a_checkpoint_is_refused(make_backbone, tmp_path):
         backbone.init_weights()
 
 
-@pytest.mark.parametrize('training', [True, False])
-@pytest.mark.parametrize('size', [(32, 32), (48, 64)])
+@pytest.mark.parametrize(('training', 'size'), [(True, (48, 64)), (False, (32, 32))])
 def test_it_compiles_into_one_graph(make_backbone, training, size):
     """In training with dropout and stochastic depth."""
     backbone = make_backbone('cait', drop_rate=0.1, drop_path_rate=0.2).train(training)
