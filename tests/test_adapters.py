@@ -550,7 +550,7 @@ def test_layers_out_of_range_are_refused(make_backbone, family, layers, middle):
     adapter, images = build_adapter(backbone), torch.randn(1, 3, 32, 32)
     assert (adapter.num_layers, adapter.middle_layer) == (layers, middle)
     for layer in (-1, 0, layers + 1):
-        has = f'{type(backbone).__name__} has layers 1 to {layers}, but layer {layer} was asked for'
+        has = f'{type(backbone).__name__} has layers 1 to {layers}, but layer {layer} was requested'
         with pytest.raises(ValueError, match=has):
             adapter.read_layer(images, layer)
 

@@ -43,7 +43,7 @@ def test_clock_reads_seed_and_iteration_of_the_run(enter_run):
 
 
 def test_clock_numbers_calls_within_one_iteration(enter_run):
-    """Outside a run, and in one that stands still, each step draws anew all the same."""
+    """Outside a run, and in one that does not advance, each step draws again all the same."""
     clock = StepClock()
     enter_run(seed=11, iteration=0)
     assert [clock.tick()[2] for _ in range(3)] == [0, 1, 2]

@@ -34,10 +34,10 @@ find_python() {
     if fits "$candidate"; then echo "$candidate"; return; fi
   done
   fail "no Python 3.10 to 3.$newest_python found$limit, tried: ${PYTHON:-python3 python3.12 python3.11 python3.10};" \
-    "install one, or name it: make PYTHON=/path/to/python3.11 ..."
+    "install one, or set it: make PYTHON=/path/to/python3.11 ..."
 }
 
-# Prints one line per compiled file, so that minutes do not pass in silence; the whole output goes to a log.
+# Prints one line per compiled file, to show progress; the whole output goes to a log.
 build_mmcv() {
   local log=$venv/mmcv-build.log
   if ! "$venv/bin/python" -m pip install -v --no-build-isolation --no-deps "$@" "$(requirement "$mmcv")" 2>&1 |
@@ -93,7 +93,7 @@ say "Verifying mmcv's compiled ops"
   fail "OpenCV does not import; on Debian and Ubuntu: apt-get install libgl1 libglib2.0-0"
 if ! ops_work 2>"$venv/mmcv-check.log"; then
   # pip's cached wheel may have been built for another torch.
-  say "The ops do not work with this torch ($(tail -n 1 "$venv/mmcv-check.log")); building mmcv afresh"
+  say "The ops do not work with this torch ($(tail -n 1 "$venv/mmcv-check.log")); rebuilding mmcv"
   build_mmcv --force-reinstall --no-cache-dir
 fi
 ops_work || fail "mmcv's compiled ops do not work. See $venv/mmcv-build.log for why they were not built; make sure that" \

@@ -27,17 +27,17 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--work-dir', help='where the log goes; default: work_dirs/<name of the config>')
+    parser.add_argument('--work-dir', help='folder for the log; default: work_dirs/<name of the config>')
     parser.add_argument(
         '--out',
-        help='write the metrics to this .json, .yaml or .pkl file; a folder gets the label maps that a segmentor '
-        'predicts, as PNG. If the images have no labels, a .pkl file gets the predictions of a classifier',
+        help='write the metrics to this .json, .yaml or .pkl file. If it is a folder, write the label maps predicted '
+        'by a segmentor there, as PNG. For images without labels, write the predictions of a classifier to a .pkl file',
     )
     parser.add_argument(
         '--show-dir',
         type=Path,
-        help='save pictures of the predictions there, under the names of the images; objects from score 0.3, or '
-        'default_hooks.visualization.score_thr, on. Of several processes the first one saves its own',
+        help='save pictures of the predictions in this folder, under the names of the images. Objects are drawn from '
+        'score 0.3 on, or default_hooks.visualization.score_thr. Of several processes only the first saves pictures',
     )
     parser.add_argument('--amp', action='store_true', help='test in automatic mixed precision')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key=value ...')
@@ -123,9 +123,9 @@ def apply_no_labels(cfg: Config, args: argparse.Namespace) -> None:
         cfg.test_evaluator = []
     else:
         raise ValueError(
-            f'the test set, {cfg.test_dataloader.dataset.type}, has no labels, so there are no metrics: give --out a '
-            f'.pkl file, or a folder for label maps, to have the predictions written, or --show-dir alone; but got '
-            f'--out {args.out}'
+            f'the test set, {cfg.test_dataloader.dataset.type}, has no labels, so there are no metrics: set --out to a '
+            f'.pkl file or a folder for label maps, to write the predictions, or set only --show-dir; but got --out '
+            f'{args.out}'
         )
 
 

@@ -18,17 +18,19 @@ ROOT = Path(__file__).resolve().parents[1]
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='where logs and checkpoints go; default: work_dirs/<name of the config>')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints; default: work_dirs/<name of the config>')
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
-        help='go on from this checkpoint; without a path, from the latest one in the work directory',
+        help='resume from this checkpoint; without a path, from the latest one in the work directory',
     )
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
     parser.add_argument(
-        '--auto-scale-lr', action='store_true', help='scale the learning rate by the batch size over the one it is for'
+        '--auto-scale-lr',
+        action='store_true',
+        help='multiply the learning rate by the actual batch size divided by auto_scale_lr.base_batch_size',
     )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key=value ...')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
@@ -80,7 +82,7 @@ def check_exists(path: str | None, setting: str) -> None:
     config = next((ROOT / 'configs').rglob(name), None)
     how = f'Pretrain first (python tools/train.py {config.relative_to(ROOT)})' if config else 'Pretrain first'
     raise FileNotFoundError(
-        f'{setting} is {path}, but there is no such file. {how}, or name another: --cfg-options {setting}=PATH'
+        f'{setting} is {path}, but there is no such file. {how}, or set another: --cfg-options {setting}=PATH'
     )
 
 

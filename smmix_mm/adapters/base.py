@@ -42,9 +42,9 @@ class Tap:
         """
         if self.is_open and self._output is None:
             raise RuntimeError(
-                f'the hook on {self._of} saw no output: either the backbone did not run it, or torch.compile, which '
-                f'leaves out hooks where a graph breaks; compile the backbone by the hook smmix_mm.CompileBackbone, '
-                f'with fullgraph=True'
+                f'the hook on {self._of} saw no output: the backbone did not run that module, or torch.compile left '
+                f'the hook out where a graph breaks. Compile the backbone with the hook smmix_mm.CompileBackbone and '
+                f'fullgraph=True'
             )
         return self._output
 
@@ -135,8 +135,8 @@ class Adapter(ABC):
             ValueError: If the layer is out of range, or the adapter reads no layers but the last.
         """
         if not 1 <= layer <= self.num_layers:
-            has = f'layers 1 to {self.num_layers}' if self.num_layers else 'no layers that can be read on the way'
-            raise ValueError(f'{type(self.backbone).__name__} has {has}, but layer {layer} was asked for')
+            has = f'layers 1 to {self.num_layers}' if self.num_layers else 'no layers whose output can be read'
+            raise ValueError(f'{type(self.backbone).__name__} has {has}, but layer {layer} was requested')
         if layer not in self._layer_taps:
             self._layer_taps[layer] = Tap(self._layer(layer))
         tap = self._layer_taps[layer]
@@ -217,5 +217,5 @@ def build_adapter(backbone: nn.Module) -> Adapter:
     families = ', '.join(sorted(family.__name__ for family in known))
     raise ValueError(
         f'backbone {type(backbone).__name__} has no adapter, which the mixing methods need to read its tokens and '
-        f'attention; there are adapters for {families}. Another is one class registered in smmix_mm.registry.ADAPTERS'
+        f'attention. There are adapters for {families}. To add one, register a class in smmix_mm.registry.ADAPTERS'
     )

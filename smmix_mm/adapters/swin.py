@@ -40,19 +40,19 @@ class SwinTransformerAdapter(Adapter):
         last = len(backbone.stages) - 1
         if last not in backbone.out_indices:
             raise ValueError(
-                f'out_indices of SwinTransformer have to contain the last stage, {last}, for tokens to be classified, '
+                f'out_indices of SwinTransformer have to contain the last stage, {last}, whose tokens are classified, '
                 f'but got {tuple(backbone.out_indices)}'
             )
         if backbone.stages[last].downsample is not None:
             raise ValueError(
-                'stage_cfgs of SwinTransformer put downsample=True into the last stage, whose tokens then no longer '
-                'are those that its attention was of; leave it out'
+                'stage_cfgs of SwinTransformer set downsample=True in the last stage, so that its tokens do not match '
+                'its attention; remove it'
             )
         norm = getattr(backbone, f'norm{last}')
         if isinstance(norm, nn.Identity):
             raise ValueError(
-                'norm_cfg=None of SwinTransformer leaves no normalised tokens to classify regions by; leave norm_cfg '
-                'at its default'
+                'norm_cfg=None of SwinTransformer gives no normalised tokens, which are needed to classify regions; '
+                'leave norm_cfg at its default'
             )
         attention = backbone.stages[last].blocks[-1].attn
         windows = getattr(attention, 'w_msa', None)

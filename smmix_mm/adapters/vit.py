@@ -30,13 +30,13 @@ class VisionTransformerAdapter(Adapter):
         super().__init__(backbone)
         if backbone.out_type == 'raw':
             raise ValueError(
-                "out_type='raw' of VisionTransformer has the head classify every token instead of the image; "
+                "with out_type='raw' of VisionTransformer the head classifies every token instead of the image; "
                 "use out_type='cls_token' or, without a class token, out_type='avg_featmap'"
             )
         if not backbone.final_norm and backbone.out_type != 'avg_featmap':
             raise ValueError(
-                f'final_norm=False of VisionTransformer with out_type={backbone.out_type!r} leaves no normalised '
-                f'tokens to classify regions by; set final_norm=True'
+                f'final_norm=False of VisionTransformer with out_type={backbone.out_type!r} gives no normalised '
+                f'tokens, which are needed to classify regions; set final_norm=True'
             )
         last_attention = backbone.layers[-1].attn
         if not isinstance(last_attention, MultiheadAttention):

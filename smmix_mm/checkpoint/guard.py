@@ -102,13 +102,13 @@ def without_foreign(content: Any, source: str) -> Any:
     listed = shorten(f'{place} ({kind})' for place, kind in found)
     if is_foreign(content) or any(place.partition('.')[0] in NEEDED for place, _ in found):
         raise ValueError(
-            f'{source} holds objects that are no plain data, which are not loaded because that could execute code: '
-            f'{listed}. If you trust the file, read it by torch.load({source!r}, weights_only=False), and save it '
+            f'{source} holds objects of unsupported types, which are not loaded because that could execute code: '
+            f'{listed}. If you trust the file, read it with torch.load({source!r}, weights_only=False) and save it '
             f'again without them'
         )
     _drop(content)
     print_log(
-        f'{source} holds objects that are no plain data; they are left out, because loading them could execute code: '
+        f'{source} holds objects of unsupported types; they are left out, because loading them could execute code: '
         f'{listed}',
         'current',
         logging.WARNING,

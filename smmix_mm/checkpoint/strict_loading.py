@@ -64,7 +64,7 @@ def find_backbone(
         examples = ', '.join(next(key for key in searched if key.startswith(place)) for place in places)
         raise ValueError(
             f'{source} has {len(places)} backbones with parts {", ".join(sorted(parts))}, with names such as '
-            f'{examples}; choose one of them by a prefix: {", ".join(repr(place) for place in places if place)}'
+            f'{examples}; choose one with a prefix: {", ".join(repr(place) for place in places if place)}'
         )
     return places[0]
 
@@ -107,7 +107,7 @@ def split_backbone(
             strange.append(key)
     keep_metadata(backbone, weights, place)
     if strange:
-        hint = f"; prefix='{place}' takes the backbone alone" if place and place != start else ''
+        hint = f"; use prefix='{place}' to load only the backbone" if place and place != start else ''
         raise ValueError(
             f'{source} has {len(strange)} tensors that belong neither to the backbone nor to a classifier '
             f'({", ".join(beside)}): {shorten(strange)}{hint}'
@@ -202,7 +202,7 @@ def _fetch_weights(path: str | Path) -> 'OrderedDict[str, Tensor]':
     if not path.is_file():
         raise FileNotFoundError(
             f'there is no checkpoint {path}, which an init_cfg names: train it first with the pretraining config, or '
-            f'set the checkpoint of that init_cfg to another file'
+            f'set checkpoint in that init_cfg to another file'
         )
     return read_weights(path)
 
@@ -289,6 +289,6 @@ def with_strict_loading(init_cfg: dict | list[dict] | None, beside: Iterable[str
             raise ValueError(f"init_cfg of type 'Pretrained' takes checkpoint and prefix, but got {sorted(unknown)}")
         checkpoint, prefix = cfg.get('checkpoint'), cfg.get('prefix')
         if not isinstance(checkpoint, str | Path) or not str(checkpoint):
-            raise ValueError(f"init_cfg of type 'Pretrained' needs a checkpoint, a path, but got {checkpoint!r}")
+            raise ValueError(f"init_cfg of type 'Pretrained' needs the path of a checkpoint, but got {checkpoint!r}")
         pretrained.append(dict(type=BackboneInit, checkpoint=checkpoint, prefix=prefix, beside=tuple(beside)))
     return others + pretrained

@@ -64,13 +64,13 @@ def _foreign(kind: str) -> type[Foreign]:
 def _encode(text: str, encoding: str) -> bytes:
     """Encodes bytes as the pickles of ``torch.save`` do, and refuses other codecs, which may run any code."""
     if encoding != 'latin1':
-        raise pickle.UnpicklingError(f'bytes are encoded as {encoding!r}, and not as latin1')
+        raise pickle.UnpicklingError(f'bytes are encoded as {encoding!r}, but only latin1 is supported')
     return text.encode(encoding)
 
 
 def _make_dtype(code: str, *_: Any) -> np.dtype:
     if not isinstance(code, str) or code.lstrip('<>=|')[:1] not in tuple('biufcSUO'):
-        raise pickle.UnpicklingError(f'a NumPy array has the type {code!r}')
+        raise pickle.UnpicklingError(f'a NumPy array has the unsupported type {code!r}')
     return np.dtype(code)
 
 
@@ -134,7 +134,7 @@ class RestrictedUnpickler(pickle._Unpickler):
             target.__setstate__(state)
         elif isinstance(target, np.dtype):
             if state[1] == '>':
-                raise pickle.UnpicklingError('a NumPy array has its bytes in the order of another machine')
+                raise pickle.UnpicklingError('a NumPy array is big-endian, which is not supported')
         elif type(target) is HistoryBuffer:
             # The file holds the names of its methods too; use those of the class.
             target._set_default_statistics()
@@ -228,7 +228,7 @@ def _read(load: Callable, file: Any, map_location: Any, mmap: bool | None) -> An
     except Exception as error:
         size = f' ({Path(file).stat().st_size} bytes)' if is_path and Path(file).is_file() else ''
         raise ValueError(
-            f'{name}{size} cannot be read as a checkpoint; it is truncated, or something else: {error}'
+            f'{name}{size} cannot be read as a checkpoint; it is truncated or has another format: {error}'
         ) from error
 
 

@@ -72,14 +72,16 @@ def find_weights(content: Mapping[str, Any], source: str | Path) -> 'OrderedDict
             break
     lost = [name for name, value in content.items() if is_foreign(value)]
     if lost:
-        raise ValueError(f'{source} holds values that are no plain tensors, in {", ".join(map(str, lost[:8]))}')
+        raise ValueError(
+            f'{source} holds values of unsupported types in {", ".join(map(str, lost[:8]))}; save them as plain tensors'
+        )
     weights = OrderedDict(
         (name.removeprefix('module.'), value.detach()) for name, value in content.items() if isinstance(value, Tensor)
     )
     keep_metadata(weights, content, 'module.')
     if not weights:
         raise ValueError(
-            f'{source} holds no weights, neither bare nor under state_dict or model; keys: {list(content)[:10]}'
+            f'{source} holds no weights at its top level, under state_dict or under model; keys: {list(content)[:10]}'
         )
     return weights
 

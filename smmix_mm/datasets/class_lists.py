@@ -78,8 +78,8 @@ def find_given_classes(dataset: Mapping, loader: str) -> tuple[str, ...] | None:
         path = Path(classes).expanduser()
         if not path.is_file():
             raise ValueError(
-                f'{loader}.dataset.{setting} is {classes!r}, which is no file; it has to be a list of names, or a file '
-                f'with one name in each line. A single class is written ({classes!r},), with a comma'
+                f'{loader}.dataset.{setting} is {classes!r}, which is not a file; it has to be a list of names, or a '
+                f'file with one name per line. Write a single class as ({classes!r},), with a comma'
             )
         return tuple(path.read_text().splitlines())
     return None

@@ -48,10 +48,8 @@ def _find_lacking(items: list[Mapping], kind: str, fields: Iterable[str]) -> str
     for field in fields:
         lacking = [item for item in items if item.get(field) is None]
         if lacking:
-            example = f'the first is {"that of id" if field != "id" else ""} {lacking[0].get("id", lacking[0])}'
-            return (
-                f'holds {len(lacking)} of {len(items)} {kind} without the field {field!r}; {" ".join(example.split())}'
-            )
+            example = f'id {lacking[0].get("id", lacking[0])}' if field != 'id' else str(lacking[0])
+            return f'lacks the field {field!r} in {len(lacking)} of {len(items)} {kind}, first in {example}'
     return None
 
 
@@ -70,8 +68,8 @@ def _find_stray(content: Mapping, annotations: list[Mapping]) -> str | None:
         stray = [item for item in annotations if item[field] not in known]
         if stray:
             return (
-                f'holds {len(stray)} of {len(annotations)} annotations whose {field} is not among the {kind}, and '
-                f'which would be left out; the first is that of id {stray[0]["id"]}, with {field} {stray[0][field]!r}'
+                f'has {len(stray)} of {len(annotations)} annotations with an unknown {field}, not among the {kind}; '
+                f'they would be left out. The first has id {stray[0]["id"]} and {field} {stray[0][field]!r}'
             )
     return None
 
@@ -81,7 +79,7 @@ def _find_class_fault(
 ) -> str | None:
     names = tuple(category['name'] for category in content['categories'])
     missing, others = differ(names, classes)
-    setting = 'metainfo.classes' if given else "COCO's 80 classes, which hold where metainfo.classes is not set"
+    setting = 'metainfo.classes' if given else "COCO's 80 classes (the default of metainfo.classes)"
     # A config may use a part of the categories, but has to name them.
     if given and len(missing) == len(classes):
         return f'holds no objects of metainfo.classes, {classes}, but of {names}. {_suggest(names)}'
@@ -101,7 +99,7 @@ def _find_class_fault(
     if chosen != classes:
         return (
             f'lists the categories {shorten(chosen)}, but the order of {setting} is {shorten(classes)}. mmdet '
-            f'numbers them as in the file, so that objects would get the names of others. {_suggest(chosen)}'
+            f'numbers them in the order of the file, so objects would get wrong class names. {_suggest(chosen)}'
         )
     ids = {category['id'] for category in content['categories'] if category['name'] in classes}
     if annotations and not any(annotation['category_id'] in ids for annotation in annotations):
@@ -120,8 +118,8 @@ def _find_dropped(annotations: list[Mapping]) -> str | None:
     if all(item['area'] <= 0 or min(item['bbox'][2:]) < 1 for item in annotations):
         first = annotations[0]
         return (
-            f'holds {len(annotations)} annotations, of which each has an area of 0, or a box below one pixel, and '
-            f'would be left out; that of id {first["id"]} has area={first["area"]} and bbox={first["bbox"]}. Boxes are '
+            f'holds {len(annotations)} annotations, all with an area of 0 or a box below one pixel; they would be left '
+            f'out. The first, of id {first["id"]}, has area={first["area"]} and bbox={first["bbox"]}. Boxes have to be '
             '[left, top, width, height] in pixels, areas in square pixels'
         )
     return None

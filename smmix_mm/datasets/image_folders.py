@@ -65,8 +65,8 @@ def check_class_folders(folder: Path, dataset: Mapping, loader: str) -> ClassLis
     hidden = [name for name in names if name.startswith('.')]
     if hidden:
         raise ValueError(
-            f'{folder}, which {loader}.dataset reads, holds the hidden folders {shorten(hidden)}; every sub-folder is '
-            'taken for a class, and shifts the labels of those after it. Delete them'
+            f'{folder}, which {loader}.dataset reads, holds the hidden folders {shorten(hidden)}. Every sub-folder '
+            'counts as a class, so they shift the labels of the classes after them: delete them'
         )
     extensions = tuple(extension.lower() for extension in dataset.get('extensions') or EXTENSIONS)
     unread: list[str] = []
@@ -79,8 +79,8 @@ def check_class_folders(folder: Path, dataset: Mapping, loader: str) -> ClassLis
             )
         if not count and loader.startswith('train'):
             raise ValueError(
-                f'class folder {folder / name}, which {loader}.dataset reads, holds no images. Every sub-folder is '
-                'taken for a class: fill it, or delete it in all splits'
+                f'class folder {folder / name}, which {loader}.dataset reads, holds no images. Every sub-folder '
+                'counts as a class: add images, or delete it in all splits'
             )
         unread += [f'{name}/{other}' for other in others]
     if unread:
@@ -116,9 +116,9 @@ def check_same_folders(found: Iterable[ClassList]) -> None:
             raise ValueError(
                 f'the class folders of {classes.source} differ from those of '
                 f'{other.source.removesuffix(",")}: the former {" and ".join(faults)}. Labels are '
-                'positions in the sorted folders of each, with classes=[...] too, so that the same label would be of '
-                'different classes. Give both the same folders; outside training an empty one will do. Or list the '
-                'images with their labels in an ann_file, and set the same classes=[...] in both datasets'
+                'positions in the sorted folders of each dataset, even if classes=[...] is set, so the same label '
+                'would mean different classes. Create the same folders in both; outside training they may be empty. '
+                'Or list the images with their labels in an ann_file, and set the same classes=[...] in both datasets'
             )
 
 
@@ -138,7 +138,7 @@ def check_given_classes(folders: ClassList, dataset: Mapping) -> None:
     given = find_given_classes(dataset, folders.loader) is not None
     if len(classes) != len(folders.names):
         if given:
-            remedy = 'Name every folder, in their sorted order, or delete those that are no classes'
+            remedy = 'Name every folder, in sorted order, or delete folders that are not classes'
         else:
             remedy = (
                 "Set type='mmpretrain.CustomDataset' for classes of your own; for a part of these classes, list the "

@@ -99,8 +99,8 @@ def pair_files(
         if unread:
             _warn(
                 f'{len(unread)} pictures in {images}, which {loader}.dataset reads, are left out: '
-                f'{shorten(sorted(unread), 5)}. Only files that end with img_suffix, {image_suffix!r}, are read, in '
-                'just this case: rename or convert them, or set img_suffix'
+                f'{shorten(sorted(unread), 5)}. Only files that end with img_suffix, {image_suffix!r}, are read '
+                '(case-sensitive): rename or convert them, or set img_suffix'
             )
         surplus = [f'{name}{map_suffix}' for name in sorted(maps - names)] if label_maps != images else []
         if surplus:
@@ -115,7 +115,7 @@ def pair_files(
             f'<name>{map_suffix} in {label_maps}: {shorten(alone, 5)}'
         )
         if needed:
-            raise ValueError(f'{fault}. Add them or remove the images; or correct seg_map_suffix')
+            raise ValueError(f'{fault}. Add the label maps, remove the images, or correct seg_map_suffix')
         _warn(fault)
     return [label_maps / f'{name}{map_suffix}' for name in sorted(names & maps)]
 
@@ -158,7 +158,7 @@ def check_label_values(
     first = int(reduce_zero_label)
     one = len(absent) == 1
     raise ValueError(
-        f'{looked_at} label maps were looked at, such as {paths[0]}, which {loader}.dataset reads. They hold only the '
+        f'{looked_at} label maps were checked, such as {paths[0]}, which {loader}.dataset reads. They hold only the '
         f'values {_join(values)}, of which {_join(ignored)} {"is" if len(ignored) == 1 else "are"} ignored, so that '
         f'{"class" if one else "classes"} {shorten(described)} never occur{"s" if one else ""}. Write the classes as '
         f'the values {first} to {count - 1 + first} into the label maps'

@@ -171,7 +171,7 @@ def _parse_coco(path: Path, loader: str) -> tuple[Any, str | None]:
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
-        return None, f'({path.stat().st_size} bytes) is truncated, or no JSON: {error}'
+        return None, f'({path.stat().st_size} bytes) is truncated or not JSON: {error}'
     return content, find_empty_part(content, loader)
 
 
@@ -195,7 +195,7 @@ def _find_fault(path: Path) -> str | None:
     if not head:
         return f'is empty ({size} bytes)'
     if path.suffix == '.json' and (head[:1], tail[-1:]) not in ((b'{', b'}'), (b'[', b']')):
-        return f'({size} bytes) is truncated, or no JSON: it begins with {head[:1]!r} and ends with {tail[-1:]!r}'
+        return f'({size} bytes) is truncated or not JSON: it begins with {head[:1]!r} and ends with {tail[-1:]!r}'
     return None
 
 

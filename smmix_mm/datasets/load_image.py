@@ -125,14 +125,14 @@ class LoadImage(LoadImageFromFile):
     def _convert_array(self, array: np.ndarray) -> np.ndarray:
         if array.ndim not in (2, 3) or (array.ndim == 3 and not 1 <= array.shape[2] <= 4):
             raise ValueError(
-                f'LoadImage needs arrays of H x W or of H x W x 1 to 4 channels, but got the shape {array.shape}'
+                f'LoadImage needs arrays of H x W, or of H x W with 1 to 4 channels, but got the shape {array.shape}'
             )
         if array.dtype == np.uint16:
             array = (array >> 8).astype(np.uint8)
         elif array.dtype != np.uint8 and not (self.to_float32 and array.dtype.kind == 'f'):
             raise UnknownRangeError(
-                f'the array given to LoadImage is of {array.dtype} from {array.min()} to {array.max()}, and which '
-                'value is white is not known; give it as uint8, or as uint16 with 65535 as white'
+                f'the array given to LoadImage is {array.dtype} from {array.min()} to {array.max()}, and the value '
+                'of white is unknown; convert it to uint8, or to uint16 with 65535 as white'
             )
         if self.color_type.startswith('grayscale'):
             return array
@@ -238,6 +238,6 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 
 def _refuse(kind: str, values: np.ndarray) -> UnknownRangeError:
     return UnknownRangeError(
-        f'holds {kind} from {values.min()} to {values.max()}, and which value is white is not known; save it with 8 '
-        'bits a channel, or with 16 and 65535 as white'
+        f'holds {kind} from {values.min()} to {values.max()}, and the value of white is unknown; save it with 8 bits '
+        'per channel, or with 16 bits and 65535 as white'
     )

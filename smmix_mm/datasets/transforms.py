@@ -53,15 +53,14 @@ class LoadInstances(BaseTransform):
             return
         if sides == tuple(found[1::-1]):
             hint = (
-                'The sides are swapped: EXIF orientation has turned the image, but it was annotated as its pixels are '
-                "stored. color_type='color_ignore_orientation' in LoadImage leaves it so"
+                'The sides are swapped: the image was rotated by its EXIF orientation, but annotated without it. Set '
+                "color_type='color_ignore_orientation' in LoadImage"
             )
         else:
-            hint = 'It may have been resized after it was annotated, or be another image of that name'
+            hint = 'It may have been resized after it was annotated, or be another image with the same name'
         raise ValueError(
             f'image {results.get("img_path")} (id {results.get("img_id")}) has {found[0]} x {found[1]} pixels (height '
-            f'x width), but its annotation says {sides[0]} x {sides[1]}, and its boxes would lie in the wrong place. '
-            f'{hint}'
+            f'x width), but its annotation says {sides[0]} x {sides[1]}, so its boxes would be misplaced. {hint}'
         )
 
     def _complete_masks(self, results: dict) -> list[dict]:
@@ -71,9 +70,8 @@ class LoadInstances(BaseTransform):
         if bare:
             raise ValueError(
                 f'{len(bare)} of {len(instances)} objects of image {results.get("img_path")} (id '
-                f'{results.get("img_id")}) have no mask, such as that of box {bare[0].get("bbox")}; '
-                'LoadInstances(with_mask=True) needs polygons or RLE in the segmentation of every object that is no '
-                'crowd'
+                f'{results.get("img_id")}) have no mask, such as the one with box {bare[0].get("bbox")}; '
+                'LoadInstances(with_mask=True) needs polygons or RLE in the segmentation of every non-crowd object'
             )
         return [instance if instance.get('mask') else {**instance, 'mask': []} for instance in instances]
 
@@ -132,7 +130,7 @@ class LoadLabelMap(BaseTransform):
         needed = results.get('ori_shape', found[:2])
         if found != tuple(needed):
             raise ValueError(
-                f'label map {results["seg_map_path"]} has the shape {found}, but has to have that of image '
+                f'label map {results["seg_map_path"]} has the shape {found}, but needs that of image '
                 f'{results.get("img_path")}, {tuple(needed)}'
             )
 

@@ -90,8 +90,8 @@ def init_gloo(launcher: str, timeout: timedelta | None = None) -> None:
     missing = [name for name in names if name not in os.environ]
     if missing:
         raise RuntimeError(
-            f'launcher={launcher!r} needs {", ".join(missing)} in the environment, which that launcher sets: start '
-            f'with tools/dist_train.sh or tools/slurm_train.sh, or with --launcher none'
+            f'launcher={launcher!r} needs the environment variables {", ".join(missing)}, which the launcher sets: '
+            f'start with tools/dist_train.sh or tools/slurm_train.sh, or use --launcher none'
         )
     os.environ.update(zip(LAUNCHERS['pytorch'], [os.environ[name] for name in names], strict=True))
     if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
@@ -139,7 +139,7 @@ def _first_slurm_node() -> str:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0]
     except (OSError, subprocess.CalledProcessError, IndexError) as error:
         raise RuntimeError(
-            f'{" ".join(command)} does not name the first machine of the job (SLURM_NODELIST is {nodes}): {error}. '
+            f'{" ".join(command)} does not name the first node of the job (SLURM_NODELIST is {nodes}): {error}. '
             f'Set MASTER_ADDR'
         ) from error
 

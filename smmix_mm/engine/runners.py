@@ -46,5 +46,5 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
         runner.model = MODELS.build(runner.model)
     sharded = isinstance(getattr(runner, 'strategy', None), MMEngineFSDPStrategy)
     if sharded and any(isinstance(hook, EMAHook) for hook in runner.hooks):
-        raise ValueError('EMAHook copies the model, which FSDP has cut into shards by then: leave out one of them')
+        raise ValueError('EMAHook copies the model, but FSDP has already sharded it: use only one of the two')
     return runner

@@ -81,8 +81,8 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         ]
         if copying:
             raise ValueError(
-                f'{", ".join(copying)} has parameters of its own that follow those of the model one by one, which FSDP '
-                f'cuts into shards: train it with DDP, without the strategy'
+                f'{", ".join(copying)} copies parameters of the model one by one, but FSDP shards them: train with '
+                f'DDP, without FSDPStrategy'
             )
         wrapper = dict(auto_wrap_policy='smmix_mm.is_transformer_block', use_orig_params=True)
         if get_device() == 'cpu':
@@ -131,6 +131,6 @@ def _clip_shards(
     if error_if_nonfinite and not norm.isfinite():
         raise RuntimeError(
             f'the norm of order {norm_type} of all gradients is {norm.item()}; set clip_grad.error_if_nonfinite=False '
-            f'to go on with such gradients'
+            f'to continue with such gradients'
         )
     return norm

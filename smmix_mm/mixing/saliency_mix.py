@@ -51,9 +51,9 @@ class SaliencyMix(MixingMethod):
         self.saliency = check_choice('SaliencyMix', 'saliency', saliency, ('spectral_residual', 'fine_grained'))
         if saliency == 'fine_grained' and not hasattr(cv2, 'saliency'):
             raise ImportError(
-                f"saliency='fine_grained' of SaliencyMix needs OpenCV's contrib modules, which OpenCV "
-                f'{cv2.__version__} here was built without: opencv-contrib-python-headless of the same version, which '
-                f"replaces every other OpenCV package of the environment. saliency='spectral_residual' needs nothing"
+                f"saliency='fine_grained' of SaliencyMix needs OpenCV's contrib modules, which the installed OpenCV "
+                f'{cv2.__version__} lacks: replace every OpenCV package with opencv-contrib-python-headless of the '
+                f"same version, or use saliency='spectral_residual'"
             )
 
     def forward(self, images: Tensor, targets: Tensor, answers: Answers, streams: Streams) -> MixedBatch:

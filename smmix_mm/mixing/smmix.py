@@ -160,9 +160,9 @@ class SMMix(MixingMethod):
         region = draw(grid, stream)
         if region is None:
             raise ValueError(
-                f'side_ratio={self.side_ratio} with region_rule={self.region_rule!r} leaves no region from one token '
-                f'to less than the token grid of {grid[0]} x {grid[1]}; use a wider range, larger images or smaller '
-                f'strides'
+                f'side_ratio={self.side_ratio} with region_rule={self.region_rule!r} gives no region of at least one '
+                f'token that is smaller than the token grid of {grid[0]} x {grid[1]}; use a wider range, larger images '
+                f'or smaller strides'
             )
         return region
 

@@ -107,9 +107,9 @@ class TokenMix(MixingMethod):
         grid = check_grid('TokenMix', 'patch_size', self.patch_size, size)
         if not 1 <= self.count(grid) < grid[0] * grid[1]:
             raise ValueError(
-                f'share={self.share} and extra_tokens={self.extra_tokens} of TokenMix have to leave both images a '
-                f'token, but ask for {self.count(grid)} of {grid[0] * grid[1]}, the mask of images of {size[0]} x '
-                f'{size[1]} pixels at patch_size={self.patch_size}'
+                f'share={self.share} and extra_tokens={self.extra_tokens} of TokenMix have to leave each image at '
+                f'least one token, but ask for {self.count(grid)} of {grid[0] * grid[1]} tokens, for images of '
+                f'{size[0]} x {size[1]} pixels at patch_size={self.patch_size}'
             )
         if self.mask == 'block' and min(grid) < 2:
             raise ValueError(

@@ -235,8 +235,8 @@ class CheckpointHook(MMEngineCheckpointHook):
             return
         if len(gradients) != get_world_size():
             print_log(
-                f'The checkpoint holds accumulated gradients of {len(gradients)} ranks, but there are '
-                f'{get_world_size()}: they are left out, and the next update is made of less images.',
+                f'The checkpoint holds accumulated gradients of {len(gradients)} ranks, but this run has '
+                f'{get_world_size()}: they are discarded, and the next update uses fewer images.',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -244,7 +244,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         for name, parameter in unwrap_model(runner.model).named_parameters():
             if name in gradients[get_rank()]:
                 parameter.grad = gradients[get_rank()][name].to(parameter)
-        runner.logger.info('The gradients that were accumulated before the checkpoint are restored.')
+        runner.logger.info('The gradients accumulated before the checkpoint are restored.')
 
 
 class _WholeWriter:

@@ -100,7 +100,7 @@ class ResumableLoop:
         former = hub.get_info(BATCHES, batches)
         if former != batches:
             print_log(
-                f'The batches are not those of the run that is resumed, which had {former}; now there are {batches}.',
+                f'The batches differ from those of the resumed run: it had {former}, this run has {batches}.',
                 'current',
                 logging.WARNING,
             )
@@ -127,7 +127,7 @@ class ResumableLoop:
     def _save_and_end(self) -> None:
         hook = self._checkpoint_hook
         checkpoint = hook.save_interrupted(self.runner) if hook else 'none is written without smmix_mm.CheckpointHook'
-        text = f'SIGTERM: the run ends after iteration {self._iter}. To go on: --resume (checkpoint: {checkpoint}).'
+        text = f'SIGTERM: the run ends after iteration {self._iter}. To continue: --resume (checkpoint: {checkpoint}).'
         print_log(text, 'current', logging.WARNING)
         self.interruption.served = True
         self.stop_training = True
@@ -244,9 +244,9 @@ class EpochBasedTrainLoop(ResumableLoop, MMEngineEpochBasedTrainLoop):
         position = self._iter - start['iter']
         if start['batches'] != batches or not 0 <= position <= batches:
             print_log(
-                f'Epoch {self._epoch + 1} is begun anew: it has {batches} batches now, and {position} of '
-                f'{start["batches"]} were done when the checkpoint was written. Was the number of ranks, the batch '
-                'size or the dataset changed?',
+                f'Epoch {self._epoch + 1} starts again from its first batch: it has {batches} batches now, but '
+                f'{position} of {start["batches"]} were done when the checkpoint was written. The number of ranks, the '
+                'batch size or the dataset may have changed.',
                 'current',
                 logging.WARNING,
             )

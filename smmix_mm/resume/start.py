@@ -123,7 +123,10 @@ def find_start(work_dir: str | Path, named: str | None) -> Start | None:
         return _read(named)
     except (FileNotFoundError, TornCheckpointError) as error:
         beside = [path for path in _by_progress(Path(named).parent) if check_whole(path) is None]
-        instead = f'the newest whole one beside it is {beside[0]}' if beside else 'there is no whole one beside it'
+        if beside:
+            instead = f'the newest complete checkpoint in its folder is {beside[0]}'
+        else:
+            instead = 'its folder has no complete checkpoint'
         raise ValueError(f'checkpoint {named} {_fault(error)}; {instead}') from error
 
 
@@ -146,21 +149,21 @@ def find_whole_checkpoint(work_dir: str | Path) -> str | None:
 
 
 def _find_whole(work_dir: str | Path) -> Start | None:
-    torn = []
+    faults = []
     for path in _candidates(Path(work_dir)):
         try:
             start = _read(str(path))
         except (FileNotFoundError, TornCheckpointError) as error:
-            torn.append(f'{path} {_fault(error)}')
+            faults.append(f'{path} {_fault(error)}')
             print_log(f'Checkpoint {path} cannot be used: it {_fault(error)}.', 'current', logging.WARNING)
             continue
-        if torn:
-            print_log(f'The checkpoint before is used: {path}', logger='current', level=logging.WARNING)
+        if faults:
+            print_log(f'The previous checkpoint is used: {path}', logger='current', level=logging.WARNING)
         return start
-    if torn:
+    if faults:
         raise ValueError(
-            f'{work_dir} has checkpoints, but none that is whole: {"; ".join(torn)}. Name a whole one by --resume '
-            'PATH, or choose another --work-dir to start anew'
+            f'{work_dir} has checkpoints, but none is complete: {"; ".join(faults)}. Name a complete one with --resume '
+            'PATH, or choose another --work-dir to start from scratch'
         )
     return None
 

@@ -76,13 +76,13 @@ def explained(path: Path) -> Iterator[None]:
         if error.errno not in _FULL | _FORBIDDEN:
             raise
         if error.errno in _FORBIDDEN:
-            what = 'the place must not be written to. Mend its permissions'
+            remedy = 'Make it writable'
         else:
-            what = f'no room is left (disk: {_free_bytes(path)} bytes free). Make room'
+            remedy = f'Free some space or raise the limit (disk: {_free_bytes(path)} bytes free)'
         raise OSError(
             error.errno,
-            f'{path} cannot be written ({error.strerror}): {what}, or choose another --work-dir. The checkpoints that '
-            'were there are untouched; go on from them with --resume',
+            f'{path} cannot be written ({error.strerror}). {remedy}, or choose another --work-dir. Earlier checkpoints '
+            'are unchanged; continue from them with --resume',
         ) from error
 
 
@@ -93,7 +93,11 @@ def _lock(path: Path) -> AbstractContextManager:
         locked = lock_file(file, wait=False)
     except OSError as error:
         file.close()
-        print_log(f'{work_dir} cannot be locked ({error}); let no other run train there.', 'current', logging.WARNING)
+        print_log(
+            f'{work_dir} cannot be locked ({error}). Make sure that no other run trains there.',
+            'current',
+            logging.WARNING,
+        )
         return nullcontext()
     if not locked:
         file.seek(0)

@@ -34,8 +34,8 @@ def draw_mixed_batch(
     """
     if not getattr(model.data_preprocessor, '_enable_normalize', False):
         raise ValueError(
-            'draw_mixed_batch needs a model whose data_preprocessor has mean and std, but it has none: its attention '
-            'would be that of images which it was not trained on. Build the model by smmix_mm.engine.build_model(cfg)'
+            'draw_mixed_batch needs a model whose data_preprocessor has mean and std, but it has none: images would '
+            'not be normalised as in training. Build the model with smmix_mm.engine.build_model(cfg)'
         )
     targets = F.one_hot(torch.arange(len(images)), len(images)).float()
     answer = model.motivate(Question(attention=True), images)

@@ -1,4 +1,4 @@
-"""Small checkpoints, whole and torn."""
+"""Small checkpoints, complete and truncated."""
 
 import torch
 
@@ -17,5 +17,5 @@ def save(folder, name, done, with_optimizer=True):
     return path
 
 
-def tear(path):
+def truncate(path):
     path.write_bytes(path.read_bytes()[:-300])

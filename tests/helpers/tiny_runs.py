@@ -24,7 +24,7 @@ SAMPLES = 12
 @pytest.fixture
 def registered(monkeypatch):
     """The parts below, while these tests run."""
-    # It asks compilers for their versions, anew in each run.
+    # It asks compilers for their versions, again in each run.
     monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
     registries = {
         MODELS: [TinyModel],

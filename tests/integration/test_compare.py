@@ -70,7 +70,7 @@ def test_a_run_is_done_once_and_goes_on_after_an_interruption(tmp_path, digit_sc
 
     changed = run('benchmarks/compare.py', *options, 'model.backbone.drop_path_rate=0.2', check=False)
     assert changed.returncode == 1
-    assert 'holds a training with other settings' in changed.stderr
+    assert 'holds a run with other settings' in changed.stderr
     assert (folder / 'result.json').exists()
 
 

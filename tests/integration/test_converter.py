@@ -109,7 +109,10 @@ def test_official_cait_of_other_settings_is_converted_too(tmp_path, convert, mod
     ('change', 'message'),
     [
         (lambda w: w.pop('block3.1.mlp.fc2.bias'), 'block3.1.mlp.fc2.bias'),
-        (lambda w: w.update({'surprise.weight': torch.zeros(1)}), 'keys have no place in PVT: surprise.weight'),
+        (
+            lambda w: w.update({'surprise.weight': torch.zeros(1)}),
+            'keys are not part of the layout PVT: surprise.weight',
+        ),
         (lambda w: w.update({'block2.0.attn.q.bias': torch.zeros(3)}), 'size mismatch for block2.0.attn.q.bias'),
         (lambda w: w.pop('head.bias'), 'weight or bias of head of PVT is missing'),
         (lambda w: [w.pop(key) for key in list(w) if key.startswith('patch_embed1')], 'unknown layout'),
@@ -130,7 +133,10 @@ def test_converter_refuses_what_does_not_fit_pvt(tmp_path, convert, change, mess
     [
         (lambda w: w.pop('blocks_token_only.1.gamma_1'), 'blocks_token_only.1.gamma_1'),
         (lambda w: w.pop('blocks.0.attn.proj_l.weight'), 'blocks.0.attn.proj_l.weight of CaiT is missing'),
-        (lambda w: w.update({'token_head.weight': torch.zeros(1)}), 'keys have no place in CaiT: token_head.weight'),
+        (
+            lambda w: w.update({'token_head.weight': torch.zeros(1)}),
+            'keys are not part of the layout CaiT: token_head.weight',
+        ),
         (lambda w: w.update({'blocks.3.gamma_2': torch.zeros(3)}), 'size mismatch for blocks.3.gamma_2'),
         (lambda w: w.pop('head.weight'), 'weight or bias of head of CaiT is missing'),
     ],

@@ -85,7 +85,7 @@ def test_unpacking_leaves_alone_what_is_there(coco, coco_archives, tmp_path):
     (target / 'train2017').mkdir()
     done = run('coco.py', '--archives', coco_archives, '--data-root', target)
     assert done.returncode == 1
-    assert f'{target}/val2017 is there already; val2017.zip is not unpacked' in done.stdout
+    assert f'{target}/val2017 already exists; val2017.zip is not unpacked' in done.stdout
     assert f'{target}/val2017: 2 images are missing: 000000000000.jpg, 000000000001.jpg' in done.stdout
     assert read_table(done.stdout)['files that are not annotated'] == [0, 1]
     assert read_tree(target / 'val2017') == {'mine.jpg': b'mine'}
@@ -111,7 +111,7 @@ def test_unusable_archive_leaves_nothing_behind(coco_archives, tmp_path, damage)
     assert done.returncode == 1
     assert str(archive) in done.stderr
     assert 'Traceback' not in done.stderr
-    wanted = {'missing': 'does not exist', 'other': 'has no folder train2017'}.get(damage, 'is truncated, or no zip')
+    wanted = {'missing': 'does not exist', 'other': 'has no folder train2017'}.get(damage, 'is truncated or not a zip')
     assert wanted in done.stderr
     assert not target.exists() or not list(target.iterdir())
 
@@ -139,12 +139,12 @@ def test_problems_of_coco_are_named(coco):
     assert done.returncode == 1
     out = done.stdout
     assert f'{coco}/train2017: 1 images are missing: 000000000000.jpg' in out
-    assert f'{coco}/train2017: 2 files are wrong: 000000000001.jpg measures 90 x 50, but 91 x 50 in the annotat' in out
+    assert f'{coco}/train2017: 2 files are wrong: 000000000001.jpg has 90 x 50 pixels, but 91 x 50 in the' in out
     assert '000000000003.jpg cannot be read' in out
     assert f'{path}: 1 annotations have no segmentation, which Mask R-CNN needs; ids: 1\n' in out
     assert f'{path}: 1 annotations whose category_id is not among the categories; ids: 5\n' in out
     assert f'{path}: 1 annotations whose image_id is not among the images; ids: 5\n' in out
-    assert f'{path}: 1 ids are those of several annotations: 5\n' in out
+    assert f'{path}: 1 ids are used by several annotations: 5\n' in out
     assert f'{path}: has to hold 80 categories, but holds 79' in out
     assert 'the categories of train2017 and val2017 differ' in out
     table = read_table(out)
@@ -187,7 +187,7 @@ def test_ade20k_is_unpacked_and_verified(ade, tmp_path):
     assert table['images of the original'] == [20210, 2000]
     again = run('ade20k.py', '--archives', tmp_path / 'archives', '--data-root', target)
     assert again.returncode == 0
-    assert 'is there already' in again.stdout
+    assert 'already exists' in again.stdout
 
 
 def test_problems_of_ade20k_are_named(ade):
@@ -203,7 +203,9 @@ def test_problems_of_ade20k_are_named(ade):
     assert done.returncode == 1
     out = done.stdout
     assert f'{images}: 1 images have no label map in {label_maps}: ADE_train_00000000.jpg\n' in out
-    assert f'{images}: 4 files are wrong: ADE_train_00000002 has the shape (75, 61), but its label map (75, 60)' in out
+    assert (
+        f'{images}: 4 files are wrong: ADE_train_00000002 has the shape (75, 61), but its label map has (75, 60)' in out
+    )
     assert 'ADE_train_00000003 has a label map with values beyond 150: [151]' in out
     assert 'ADE_train_00000004 has a label map with values beyond 150: [1000]' in out
     assert 'ADE_train_00000005 has a label map that cannot be read' in out

@@ -206,7 +206,7 @@ def test_images_without_label_maps_are_segmented(trained_segmentor, segmentor, t
         assert predicted.shape == cv2.imread(str(images / f'{path.stem}.jpg')).shape[:2]
     done = run('test.py', *arguments, *options(settings), check=False)
     assert done.returncode != 0
-    assert 'has no labels, so there are no metrics: give --out' in done.stderr
+    assert 'has no labels, so there are no metrics: set --out' in done.stderr
 
 
 def test_segmentor_resumes(trained_segmentor, segmentor, tmp_path):
@@ -252,7 +252,7 @@ def test_missing_pretrained_checkpoint_is_named_before_anything_is_built(tmp_pat
     assert (
         'model.backbone.init_cfg.checkpoint is work_dirs/pvt-tiny_smmix_8xb128-300e_in1k/epoch_300.pth, '
         'but there is no such file. Pretrain first (python tools/train.py configs/smmix/pvt-tiny_smmix_8xb128-300e_in1k'
-        '.py), or name another: --cfg-options model.backbone.init_cfg.checkpoint=PATH'
+        '.py), or set another: --cfg-options model.backbone.init_cfg.checkpoint=PATH'
     ) in done.stderr
     assert not (tmp_path / 'run').exists()
 

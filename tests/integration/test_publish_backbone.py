@@ -117,7 +117,7 @@ def test_detectors_backbones_are_published_from_below_a_prefix(tmp_path, publish
     weights = make_backbone('pvt', out_type='featmap').state_dict()
     state = {f'backbone.{name}': value for name, value in weights.items()} | {'neck.weight': torch.zeros(1)}
     torch.save(dict(state_dict=state), tmp_path / 'source.pth')
-    with pytest.raises(SystemExit, match=r"belong neither.*neck\.weight; prefix='backbone\.'"):
+    with pytest.raises(SystemExit, match=r"belong neither.*neck\.weight; use prefix='backbone\.'"):
         publish('--naming', published)
     path, printed = publish('--naming', published, '--prefix', 'backbone')
     assert 'neck.weight (1,) left out' in printed
@@ -243,7 +243,7 @@ def test_every_missing_tensor_is_named(tmp_path, publish, make_backbone):
     for name in weights:
         torch.save({key: value for key, value in weights.items() if key != name}, tmp_path / 'source.pth')
         with pytest.raises(
-            SystemExit, match=rf'source\.pth does not hold a whole PVT:\s{re.escape(name)} (of PVT )?is missing'
+            SystemExit, match=rf'source\.pth does not hold a complete PVT:\s{re.escape(name)} (of PVT )?is missing'
         ):
             publish()
     assert not (tmp_path / 'out').exists()
@@ -252,17 +252,17 @@ def test_every_missing_tensor_is_named(tmp_path, publish, make_backbone):
 @pytest.mark.parametrize(
     ('change', 'options', 'message'),
     [
-        (lambda w: w.update({'surprise.weight': torch.zeros(1)}), (), 'surprise.weight has no place'),
+        (lambda w: w.update({'surprise.weight': torch.zeros(1)}), (), 'surprise.weight is unexpected'),
         (
             lambda w: w.update({'block2.0.attn.q.bias': torch.zeros(3)}),
             ('--naming', 'mmdet'),
-            'block2.0.attn.q.bias has to measure (128,), but measures (3,)',
+            'block2.0.attn.q.bias needs the shape (128,), but has (3,)',
         ),
-        (lambda w: w.update(pos_embed2=torch.zeros(1, 49, 128)), (), 'pos_embed2 has to measure (1, 784, 128)'),
+        (lambda w: w.update(pos_embed2=torch.zeros(1, 49, 128)), (), 'pos_embed2 needs the shape (1, 784, 128)'),
         (
             lambda w: w.update({'patch_embed2.proj.weight': torch.zeros(3)}),
             (),
-            'patch_embed2.proj.weight of PVT has to have 4 dimensions, but measures (3,)',
+            'patch_embed2.proj.weight of PVT needs 4 dimensions, but has the shape (3,)',
         ),
         (
             lambda w: [w.pop(name) for name in list(w) if name.endswith(('.q.bias', '.kv.bias'))],

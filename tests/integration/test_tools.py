@@ -127,7 +127,7 @@ def test_a_hostile_checkpoint_is_tested_without_executing_it(trained, tmp_path):
     options = ['--work-dir', tmp_path / 'test', '--out', out, *small_demo(trained)]
     done = run('test.py', config, tmp_path / 'hostile.pth', *options)
     assert not (tmp_path / 'touched').exists()
-    assert 'hostile.pth holds objects that are no plain data' in done.stdout + done.stderr
+    assert 'hostile.pth holds objects of unsupported types' in done.stdout + done.stderr
     matrix = np.array(yaml.safe_load(out.read_text())['confusion_matrix/result'])
     assert matrix.shape == (10, 10)
     assert matrix.sum() == 20
@@ -146,7 +146,7 @@ def test_mmpretrains_own_script_executes_nothing_either(trained, tmp_path):
     options += ['train_dataloader.persistent_workers=False', 'val_dataloader.persistent_workers=False']
     done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode != 0
-    assert 'hostile.pth holds objects that are no plain data' in done.stderr
+    assert 'hostile.pth holds objects of unsupported types' in done.stderr
     assert 'optimizer.evil.0 (posix.system)' in done.stderr
     assert not (tmp_path / 'touched').exists()
 
@@ -223,12 +223,12 @@ def test_what_is_written_is_plain():
 
 
 def test_truncated_checkpoint_is_refused(trained):
-    torn = trained / 'torn.pth'
-    torn.write_bytes((trained / 'run/epoch_2.pth').read_bytes()[:5000])
-    for tool, args in (('test.py', [torn]), ('train.py', ['--resume', torn])):
-        done = run(tool, DEMO, *args, '--work-dir', trained / 'torn', *small_demo(trained), check=False)
+    truncated = trained / 'truncated.pth'
+    truncated.write_bytes((trained / 'run/epoch_2.pth').read_bytes()[:5000])
+    for tool, args in (('test.py', [truncated]), ('train.py', ['--resume', truncated])):
+        done = run(tool, DEMO, *args, '--work-dir', trained / 'truncated', *small_demo(trained), check=False)
         assert done.returncode != 0
-        assert 'torn.pth' in done.stderr
+        assert 'truncated.pth' in done.stderr
         assert 'truncated' in done.stderr
 
 
@@ -270,7 +270,7 @@ def test_missing_teacher_is_named_before_anything_is_built(tmp_path):
     assert (
         'model.teacher.init_cfg.checkpoint is work_dirs/deit-small_cutmix_8xb128-300e_in1k/epoch_300.pth, but there is '
         'no such file. Pretrain first (python tools/train.py configs/cutmix/deit-small_cutmix_8xb128-300e_in1k.py), or '
-        'name another: --cfg-options model.teacher.init_cfg.checkpoint=PATH'
+        'set another: --cfg-options model.teacher.init_cfg.checkpoint=PATH'
     ) in done.stderr
     assert not (tmp_path / 'run').exists()
 

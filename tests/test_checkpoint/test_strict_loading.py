@@ -224,7 +224,7 @@ def test_no_tensor_may_have_another_shape(tmp_path, make_backbone, out_type):
         ('', 'surprise.weight', r'does not fit PVT:\n\tUnexpected.*"surprise\.weight"'),
         ('', 'block1.7.norm1.weight', r'does not fit PVT:\n\tUnexpected.*"block1\.7\.norm1\.weight"'),
         ('backbone.', 'backbone.surprise', r'does not fit PVT:\n\tUnexpected.*"surprise"'),
-        ('backbone.', 'neck.weight', r"has 1 tensors that belong neither.*: neck\.weight; prefix='backbone\.' takes"),
+        ('backbone.', 'neck.weight', r"has 1 tensors that belong neither.*: neck\.weight; use prefix='backbone\.' to"),
         ('backbone.', 'head', r'has 1 tensors that belong neither.*: head;'),
         ('backbone.', 'teacher.head.weight', r'has 1 tensors that belong neither.*: teacher\.head\.weight;'),
         ('backbone.', 'header.weight', r'has 1 tensors that belong neither.*: header\.weight;'),
@@ -350,8 +350,8 @@ def test_init_cfg_takes_a_prefix(tmp_path, make_backbone):
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        (dict(), 'needs a checkpoint, a path, but got None'),
-        (dict(checkpoint=''), "needs a checkpoint, a path, but got ''"),
+        (dict(), 'needs the path of a checkpoint, but got None'),
+        (dict(checkpoint=''), "needs the path of a checkpoint, but got ''"),
         (dict(checkpoint='a.pth', strict=False), r"takes checkpoint and prefix, but got \['strict'\]"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Torn checkpoints are told from whole ones, whatever is wrong with them."""
+"""Truncated and corrupt checkpoints are told from complete ones, whatever is wrong with them."""
 
 import pickle
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opened_files import counted_opens
-from small_checkpoints import content, save, tear
+from small_checkpoints import content, save, truncate
 
 from smmix_mm.checkpoint import TornCheckpointError, check_whole, read_whole
 from smmix_mm.files import write_whole
@@ -35,10 +35,10 @@ def test_every_truncation_is_recognised(tmp_path, whole):
 @given(data=st.data())
 def test_a_flipped_byte_is_recognised_or_does_not_matter(tmp_path_factory, whole, data):
     """Some bytes are padding, or the date of a file in the archive."""
-    torn = bytearray(whole)
-    torn[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
+    damaged = bytearray(whole)
+    damaged[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
     path = tmp_path_factory.getbasetemp() / 'flipped.pth'
-    path.write_bytes(torn)
+    path.write_bytes(damaged)
     if check_whole(path) is None:
         read = torch.load(path, weights_only=False)
         assert read['meta'] == content(1)['meta']
@@ -57,7 +57,7 @@ def test_sharded_checkpoints_are_folders(tmp_path):
         write_whole(tmp_path / 'epoch_3.pth', write)
     assert check_whole(tmp_path / 'epoch_3.pth') is None
     assert [path.name for path in tmp_path.iterdir()] == ['epoch_3.pth']
-    tear(tmp_path / 'epoch_3.pth/rank1.pth')
+    truncate(tmp_path / 'epoch_3.pth/rank1.pth')
     assert 'rank1.pth, which is truncated' in check_whole(tmp_path / 'epoch_3.pth')
 
 
@@ -77,7 +77,7 @@ def test_a_checkpoint_is_read_and_checked_at_once(tmp_path, zipped):
 
 def test_what_is_wrong_is_said_with_the_name(tmp_path):
     path = save(tmp_path, 'epoch_1.pth', 1)
-    tear(path)
+    truncate(path)
     with pytest.raises(TornCheckpointError, match=rf'^{path} is truncated or corrupt \(\d+ bytes') as error:
         read_whole(path)
     # As one rank tells the others.

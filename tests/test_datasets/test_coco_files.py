@@ -155,8 +155,8 @@ def test_missing_field_of_annotations_is_named(root, field, split):
         build(root, split=split)
     text = refusal(config(root))
     assert f'instances_{split}2017.json' in text
-    assert f'holds 2 of {total} annotations without the field {field!r}; the first is ' in text
-    assert ('that of id 2' if field != 'id' else "'bbox'") in text
+    assert f'lacks the field {field!r} in 2 of {total} annotations, first in ' in text
+    assert ('first in id 2' if field != 'id' else "'bbox'") in text
 
 
 def test_crowds_have_to_be_told_where_it_is_evaluated(root):
@@ -168,15 +168,15 @@ def test_crowds_have_to_be_told_where_it_is_evaluated(root):
     build(root)
     check_data_layout(config(root), ['train_dataloader'])
     text = refusal(config(root))
-    assert 'instances_val2017.json, which val_dataloader.dataset reads, holds 4 of 4 annotations without the' in text
-    assert "field 'iscrowd'; the first is that of id 1" in text
+    assert "instances_val2017.json, which val_dataloader.dataset reads, lacks the field 'iscrowd' in 4 of 4" in text
+    assert 'annotations, first in id 1' in text
 
 
 @pytest.mark.parametrize('field', ['id', 'file_name', 'height', 'width'])
 def test_missing_field_of_images_is_named(root, field):
     with edit(root) as content:
         del content['images'][2][field]
-    assert f'holds 1 of 4 images without the field {field!r}' in refusal(config(root))
+    assert f'lacks the field {field!r} in 1 of 4 images' in refusal(config(root))
 
 
 @pytest.mark.parametrize(('field', 'kind'), [('category_id', 'categories'), ('image_id', 'images')])
@@ -184,8 +184,8 @@ def test_annotations_that_refer_to_nothing_are_named(root, field, kind):
     with edit(root) as content:
         content['annotations'][3][field] = 77
     text = refusal(config(root))
-    assert f'holds 1 of 6 annotations whose {field} is not among the {kind}' in text
-    assert f'that of id 4, with {field} 77' in text
+    assert f'has 1 of 6 annotations with an unknown {field}, not among the {kind}' in text
+    assert f'id 4 and {field} 77' in text
 
 
 def test_repeated_categories_are_refused(root):
@@ -206,7 +206,7 @@ def test_boxes_that_would_all_be_left_out_are_refused(root, fault):
             else:
                 annotation['area'] = 0
     assert not any(build(root)[index]['instances'] for index in range(4))
-    assert 'holds 6 annotations, of which each has an area of 0, or a box below one pixel' in refusal(config(root))
+    assert 'holds 6 annotations, all with an area of 0 or a box below one pixel' in refusal(config(root))
 
 
 HEADS = {
@@ -229,7 +229,7 @@ def test_head_for_another_number_of_classes_is_refused(root, setting):
 
 def test_single_class_without_comma_is_refused(root):
     text = refusal(config(root, 'ball'))
-    assert "train_dataloader.dataset.metainfo.classes is 'ball', which is no file" in text
+    assert "train_dataloader.dataset.metainfo.classes is 'ball', which is not a file" in text
     assert "('ball',), with a comma" in text
 
 

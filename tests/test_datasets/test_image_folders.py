@@ -156,7 +156,7 @@ def test_classes_from_a_file(tmp_path):
     (tmp_path / 'names.txt').write_text('cat\ndog\n')
     assert 'classes names 2 classes, cat, dog' in refusal(config(tmp_path, classes=str(tmp_path / 'names.txt')))
     text = refusal(config(tmp_path, classes='cat'))
-    assert "train_dataloader.dataset.classes is 'cat', which is no file" in text
+    assert "train_dataloader.dataset.classes is 'cat', which is not a file" in text
     assert "('cat',)" in text
 
 

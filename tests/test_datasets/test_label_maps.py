@@ -67,7 +67,7 @@ def test_class_indices_pass(tmp_path, values):
 @pytest.mark.parametrize('classes', [NAMES, ['background', 'cell', 'wall'], tuple(f'class{i}' for i in range(150))])
 def test_masks_of_0_and_255_are_refused(tmp_path, classes):
     text = refusal(config(write(tmp_path, 0, 255), classes))
-    assert f'3 label maps were looked at, such as {tmp_path}/ann/train/0.png, which train_dataloader.dataset' in text
+    assert f'3 label maps were checked, such as {tmp_path}/ann/train/0.png, which train_dataloader.dataset' in text
     assert 'They hold only the values 0 and 255, of which 255 is ignored, so that class' in text
     assert f'1 ({classes[1]})' in text
     assert f'Write the classes as the values 0 to {len(classes) - 1} into the label maps' in text
@@ -104,7 +104,7 @@ def test_rare_class_is_found(tmp_path):
     assert not told(config(tmp_path))
     (tmp_path / 'ann/train/1.png').unlink()
     (tmp_path / 'img/train/1.jpg').unlink()
-    assert refusal(config(tmp_path)).startswith('59 label maps were looked at')
+    assert refusal(config(tmp_path)).startswith('59 label maps were checked')
 
 
 def test_no_more_label_maps_are_read_than_needed(tmp_path, monkeypatch):

@@ -126,10 +126,10 @@ FAULTS = {
     '{}': 'holds no images and no categories and no annotations',
     '[]': 'holds no images and no categories and no annotations',
     '{"images": [{}], "categories": [{}], "annotations": []}': 'holds no annotations',
-    '{"images": [{}], "categories": [{}]': r"truncated, or no JSON: it begins with b'\{' and ends with b'\]'",
+    '{"images": [{}], "categories": [{}]': r"truncated or not JSON: it begins with b'\{' and ends with b'\]'",
     # Cut off where an inner object ends.
-    '{"images": [{"id": 1}': r'is truncated, or no JSON: Expecting',
-    'PK\x03\x04': "truncated, or no JSON: it begins with b'P'",
+    '{"images": [{"id": 1}': r'is truncated or not JSON: Expecting',
+    'PK\x03\x04': "truncated or not JSON: it begins with b'P'",
 }
 
 

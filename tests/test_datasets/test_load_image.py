@@ -206,7 +206,7 @@ def test_values_of_unknown_range_are_refused(tmp_path, backend, array, named):
         with pytest.raises(UnknownRangeError) as error:
             load(path, backend, **settings)
         assert str(error.value).startswith(f'image {path} holds ')
-        assert 'which value is white is not known; save it with 8 bits a channel' in str(error.value)
+        assert 'the value of white is unknown; save it with 8 bits per channel' in str(error.value)
     with pytest.raises(ValueError, match=named):
         load(path, backend)
 
@@ -318,7 +318,7 @@ def test_arrays(array, expected):
 
 
 def test_arrays_of_unknown_range_are_refused():
-    with pytest.raises(UnknownRangeError, match=r'the array given to LoadImage is of float32 from 0\.\d+ to '):
+    with pytest.raises(UnknownRangeError, match=r'the array given to LoadImage is float32 from 0\.\d+ to '):
         LoadImage()(dict(img=(RGB / 255).astype(np.float32)))
     with pytest.raises(ValueError, match=r'needs arrays .* but got the shape \(17, 23, 5\)'):
         LoadImage()(dict(img=np.zeros((*SIZE, 5), np.uint8)))

@@ -173,7 +173,7 @@ def test_unreadable_picture_of_a_detector_is_named(coco, name):
 
 
 def stored_turned(path: Path, orientation: int) -> None:
-    """Lets a picture look as before to whoever heeds EXIF, its pixels being stored turned."""
+    """Stores a picture with rotated pixels, and an EXIF orientation that undoes the rotation."""
     turn = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -203,7 +203,7 @@ def test_picture_of_another_size_than_its_annotation_is_named(coco, after_resizi
 
 @pytest.mark.parametrize('after_resizing', [False, True])
 def test_picture_turned_by_exif_is_named(coco, after_resizing):
-    """It was annotated as its pixels are stored, by a tool that does not heed EXIF."""
+    """It was annotated as its pixels are stored, by a tool that ignores EXIF."""
     path = coco / 'train2017/000000000000.jpg'
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -215,7 +215,7 @@ def test_picture_turned_by_exif_is_named(coco, after_resizing):
     assert f'image {path} (id 0) has 75 x 61 pixels (height x width), but its annotation says 61 x 75' in str(
         error.value
     )
-    assert 'The sides are swapped: EXIF orientation has turned the image' in str(error.value)
+    assert 'The sides are swapped: the image was rotated by its EXIF orientation' in str(error.value)
     # As the message says.
     pipeline[0]['color_type'] = 'color_ignore_orientation'
     data = coco_dataset(coco, pipeline)[0]
@@ -344,9 +344,7 @@ def test_label_map_of_another_shape_is_named(ade, shape):
     with pytest.raises(ValueError) as error:
         ade20k_dataset(ade)[0]
     image = ade / 'images/training/ADE_train_00000000.jpg'
-    assert f'label map {path} has the shape {shape}, but has to have that of image {image}, (61, 75)' in str(
-        error.value
-    )
+    assert f'label map {path} has the shape {shape}, but needs that of image {image}, (61, 75)' in str(error.value)
 
 
 def test_label_maps_of_test_pipelines_have_the_original_size(ade):
@@ -357,7 +355,7 @@ def test_label_maps_of_test_pipelines_have_the_original_size(ade):
     assert data['img'].shape[:2] == (64, 79)
     assert data['gt_seg_map'].shape == (61, 75)
     cv2.imwrite(str(label_map_path(ade)), np.ones((64, 79), dtype=np.uint8))
-    with pytest.raises(ValueError, match=r'has the shape \(64, 79\), but has to have that of image .*, \(61, 75\)'):
+    with pytest.raises(ValueError, match=r'has the shape \(64, 79\), but needs that of image .*, \(61, 75\)'):
         ade20k_dataset(ade, pipeline, test_mode=True)[0]
 
 

@@ -94,7 +94,7 @@ def test_a_gradient_that_is_not_finite_is_an_error_where_clipping_says_so():
 
 def test_methods_that_follow_the_model_are_refused_under_fsdp(make_classifier):
     model = make_classifier('vit', augments=[dict(type='smmix_mm.AutoMix'), dict(type='smmix_mm.SMMix')])
-    with pytest.raises(ValueError, match=r'^AutoMix has parameters of its own'):
+    with pytest.raises(ValueError, match=r'^AutoMix copies parameters of the model'):
         FSDPStrategy._wrap_model(None, model)
 
 

@@ -109,7 +109,7 @@ def test_grids_are_told_by_the_checkpoint_and_refused_where_they_are_not(make_ba
     expected = F.interpolate(as_map, size=grids[1], mode='bicubic', align_corners=False).flatten(2).transpose(1, 2)
     torch.testing.assert_close(model.pos_embed, expected)
     if size != (64, 64):
-        message = r'pos_embed has \d+ tokens in a grid that its file does not tell.*img_size'
+        message = r'pos_embed has \d+ tokens, but its file does not give their grid.*img_size'
         with pytest.raises(ValueError, match=message):
             # Of the same size, too: nobody can tell.
             make_backbone('cait', img_size=size).load_state_dict(dict(checkpoint))
@@ -252,7 +252,7 @@ def test_it_compiles_into_one_graph(make_backbone, training, size):
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, pytest.param(torch.float16, marks=needs_cpu_float16)])
 def test_autocast_keeps_what_is_added_up_in_full_precision(make_backbone, dtype):
-    """All blocks hand on float32, and the output stays close."""
+    """All blocks pass on float32, and the output stays close."""
     backbone, images, dtypes = make_backbone('cait'), torch.randn(2, 3, 32, 32), []
     (expected,) = backbone(images)
     for block in (*backbone.blocks, *backbone.blocks_token_only):

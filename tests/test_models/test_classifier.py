@@ -716,7 +716,7 @@ def batch_of(labels):
     [
         ([1, None], r'images need labels.*1\.png has none.*with_label=True'),
         ([None, None], r'images need labels.*0\.png has none'),
-        ([1, [0, 2]], r'one label an image, but 1\.png has \[0, 2\]'),
+        ([1, [0, 2]], r'one label per image, but 1\.png has \[0, 2\]'),
     ],
 )
 def test_images_without_a_label_or_with_several_are_named(make_classifier, labels, message):

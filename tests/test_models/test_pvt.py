@@ -215,7 +215,7 @@ def test_grids_are_told_by_the_checkpoint_and_refused_where_they_are_not(make_ba
         expected = F.interpolate(as_map, size=new, mode='bilinear', align_corners=False).flatten(2).transpose(1, 2)
         loaded = getattr(model, f'pos_embed{stage + 1}')
         torch.testing.assert_close(loaded[:, loaded.shape[1] - new[0] * new[1] :], expected)
-    with pytest.raises(ValueError, match=r'pos_embed1 has \d+ tokens in a grid that its file does not tell'):
+    with pytest.raises(ValueError, match=r'pos_embed1 has \d+ tokens, but its file does not give their grid'):
         make_backbone('pvt', img_size=(32, 48)).load_state_dict(dict(make_backbone('pvt', (32, 48)).state_dict()))
 
 

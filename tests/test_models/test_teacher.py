@@ -174,13 +174,13 @@ def test_where_the_weights_come_from(make_classifier, make_teacher, how):
 
 def test_weights_that_do_not_fit_are_refused(make_classifier, make_teacher, tmp_path):
     alone, cfg = make_teacher()
-    for name, mend in {
+    for name, change in {
         'missing': lambda weights: weights.pop('backbone.cls_token'),
         'another shape': lambda weights: weights.update({'head.layers.head.weight': torch.zeros(5, 7)}),
         'unexpected': lambda weights: weights.update({'neck.weight': torch.zeros(5)}),
     }.items():
         weights = alone.state_dict()
-        mend(weights)
+        change(weights)
         cfg['init_cfg']['checkpoint'] = str(write_weights(tmp_path / f'{name}.pth', weights))
         model = make_classifier(augments=SMMIX, teacher=cfg)
         with pytest.raises(ValueError, match=rf'{name}\.pth does not fit ImageClassifier'):
@@ -237,7 +237,7 @@ def test_bad_teachers_are_refused_by_name(make_classifier, make_teacher):
         make_classifier(augments=[dict(type='smmix_mm.SMMix', motivated_by='teacher')])
     with pytest.raises(ValueError, match=r'teacher needs weights.*init_cfg=None'):
         make_classifier(augments=SMMIX, teacher={key: value for key, value in cfg.items() if key != 'init_cfg'})
-    with pytest.raises(ValueError, match=r'needs a checkpoint, a path, but got None'):
+    with pytest.raises(ValueError, match=r'needs the path of a checkpoint, but got None'):
         make_classifier(augments=SMMIX, teacher=cfg | dict(init_cfg=dict(type='Pretrained')))
     resnet = dict(type='mmpretrain.ResNet', depth=18)
     with pytest.raises(ValueError, match=r'teacher: backbone ResNet has no adapter'):

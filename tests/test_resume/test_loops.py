@@ -186,7 +186,7 @@ def test_other_batches_are_named(tmp_path, capfd):
     build(tmp_path / 'run', by_epoch=False).train()
     start = str(tmp_path / 'run/iter_6.pth')
     build(tmp_path / 'other', by_epoch=False, samples=9, resume=True, load_from=start).train()
-    assert "'images': 12}; now there are" in capfd.readouterr()[0]
+    assert "'images': 12}, this run has" in capfd.readouterr()[0]
 
 
 def test_an_interval_of_no_steps_is_refused(tmp_path):
@@ -197,12 +197,13 @@ def test_an_interval_of_no_steps_is_refused(tmp_path):
 def test_an_epoch_with_other_batches_is_begun_anew(tmp_path, capfd):
     build(tmp_path / 'first').train()
     build(tmp_path / 'other', samples=18, resume=True, load_from=str(tmp_path / 'first/iter_6.pth')).train()
-    assert capfd.readouterr()[0].count('Epoch 2 is begun anew: it has 6 batches now, and 2 of 4 were done') == 1
+    warning = 'Epoch 2 starts again from its first batch: it has 6 batches now, but 2 of 4 were done'
+    assert capfd.readouterr()[0].count(warning) == 1
     # Two whole epochs from there on.
     assert outcome(tmp_path / 'other', 'iter_18.pth')['/meta/iter'] == 6 + 2 * 6
 
 
-def test_a_torn_checkpoint_is_named_and_the_one_before_used(tmp_path, capfd):
+def test_a_truncated_checkpoint_is_named_and_the_previous_one_used(tmp_path, capfd):
     build(tmp_path / 'run').train()
     whole = outcome(tmp_path / 'run')
     for number in (11, 12):
@@ -211,5 +212,5 @@ def test_a_torn_checkpoint_is_named_and_the_one_before_used(tmp_path, capfd):
     build(tmp_path / 'run', resume=True).train()
     text = capfd.readouterr()[0]
     assert f'{tmp_path}/run/iter_12.pth cannot be used: it is truncated' in text
-    assert f'The checkpoint before is used: {tmp_path}/run/iter_10.pth' in text
+    assert f'The previous checkpoint is used: {tmp_path}/run/iter_10.pth' in text
     assert differences(whole, outcome(tmp_path / 'run')) == []

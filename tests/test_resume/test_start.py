@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 from opened_files import counted_opens
 from processes import run_ranks
 from resumable import small_config, write_images
-from small_checkpoints import content, save, tear
+from small_checkpoints import content, save, truncate
 from tiny_runs import build, registered  # noqa: F401
 
 from smmix_mm.resume.start import find_start, find_start_together, find_whole_checkpoint, prepare_start
@@ -18,17 +18,17 @@ def point_to(folder, path):
     (folder / 'last_checkpoint').write_text(str(path))
 
 
-def test_the_last_checkpoint_is_taken_and_if_torn_the_one_before(tmp_path):
+def test_the_last_checkpoint_is_taken_and_if_truncated_the_one_before(tmp_path):
     paths = [save(tmp_path, f'epoch_{number}.pth', 10 * number) for number in (8, 9, 10)]
     save(tmp_path, 'best_top1_epoch_10.pth', 100, with_optimizer=False)
     point_to(tmp_path, paths[2])
     assert find_whole_checkpoint(tmp_path) == str(paths[2])
-    tear(paths[2])
+    truncate(paths[2])
     # By what was done, not by the order of names: epoch_9 is before epoch_10.
     assert find_whole_checkpoint(tmp_path) == str(paths[1])
     for path in paths[:2]:
-        tear(path)
-    with pytest.raises(ValueError, match=r'none that is whole: .*epoch_10.pth is truncated.*epoch_8.pth is truncated'):
+        truncate(path)
+    with pytest.raises(ValueError, match=r'none is complete: .*epoch_10.pth is truncated.*epoch_8.pth is truncated'):
         find_whole_checkpoint(tmp_path)
 
 
@@ -65,17 +65,17 @@ def test_nothing_to_go_on_from_is_no_error(tmp_path):
     assert find_whole_checkpoint(tmp_path / 'new') is None
 
 
-def test_a_torn_checkpoint_that_was_named_is_refused(tmp_path):
-    torn, older = save(tmp_path, 'epoch_3.pth', 30), save(tmp_path, 'epoch_2.pth', 20)
-    assert find_start(tmp_path, str(torn)).path == str(torn)
-    tear(torn)
+def test_a_truncated_checkpoint_that_was_named_is_refused(tmp_path):
+    newer, older = save(tmp_path, 'epoch_3.pth', 30), save(tmp_path, 'epoch_2.pth', 20)
+    assert find_start(tmp_path, str(newer)).path == str(newer)
+    truncate(newer)
     with pytest.raises(
-        ValueError, match=r'epoch_3.pth is truncated .*; the newest whole one beside it is .*epoch_2.pth'
+        ValueError, match=r'epoch_3.pth is truncated .*; the newest complete checkpoint in its folder is .*epoch_2.pth'
     ):
-        find_start(tmp_path, str(torn))
-    tear(older)
-    with pytest.raises(ValueError, match='there is no whole one beside it'):
-        find_start(tmp_path, str(torn))
+        find_start(tmp_path, str(newer))
+    truncate(older)
+    with pytest.raises(ValueError, match='its folder has no complete checkpoint'):
+        find_start(tmp_path, str(newer))
     assert find_start(tmp_path, 'https://example.org/epoch_3.pth').path == 'https://example.org/epoch_3.pth'
 
 
@@ -171,13 +171,13 @@ def find_as_rank(rank, work_dir):
     with counted_opens() as opened:
         start = find_start_together(work_dir, None)
     assert (start.path, start.content['meta'], opened[path]) == (path, content(30)['meta'], 1)
-    tear(work_dir / f'torn_{rank}.pth')
-    with pytest.raises(ValueError, match=r'torn_0\.pth is truncated'):
-        find_start_together(work_dir, str(work_dir / 'torn_0.pth'))
+    truncate(work_dir / f'truncated_{rank}.pth')
+    with pytest.raises(ValueError, match=r'truncated_0\.pth is truncated'):
+        find_start_together(work_dir, str(work_dir / 'truncated_0.pth'))
 
 
 def test_each_rank_opens_the_checkpoint_once_and_hears_of_errors(tmp_path):
     point_to(tmp_path, save(tmp_path, 'epoch_3.pth', 30))
     for rank in range(2):
-        save(tmp_path, f'torn_{rank}.pth', 40)
+        save(tmp_path, f'truncated_{rank}.pth', 40)
     run_ranks(find_as_rank, tmp_path)

@@ -76,7 +76,9 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr('fcntl.lockf', refuse)
     monkeypatch.setattr('smmix_mm.resume.work_dir.print_log', lambda message, *_: said.append(message))
     with hold_work_dir(tmp_path):
-        assert said == [f'{tmp_path} cannot be locked ([Errno 37] No locks available); let no other run train there.']
+        assert said == [
+            f'{tmp_path} cannot be locked ([Errno 37] No locks available). Make sure that no other run trains there.'
+        ]
 
 
 def ask(_, work_dir):
@@ -111,7 +113,9 @@ def test_a_full_disk_is_said_and_spares_the_older_checkpoint(tmp_path):
         older = save(disk, 'epoch_1.pth', 1)
         before = older.read_bytes()
         big = torch.zeros(40_000)
-        with pytest.raises(OSError, match=r'epoch_2.pth cannot be written \(No space left.*no room is left .disk: \d+'):
+        with pytest.raises(
+            OSError, match=r'epoch_2.pth cannot be written \(No space left.*Free some space .*disk: \d+'
+        ):
             write_explained(disk / 'epoch_2.pth', lambda unfinished: unfinished.write_bytes(big.numpy().tobytes()))
         assert older.read_bytes() == before
         assert list(disk.iterdir()) == [older]
@@ -121,10 +125,10 @@ def test_a_read_only_disk_is_said_before_anything_is_built(tmp_path):
     with mounted(tmp_path / 'disk', 'ro') as disk:
         for work_dir in (disk, disk / 'new'):
             with pytest.raises(
-                OSError, match=r'cannot be written \(Read-only file system\): .*choose another --work-dir'
+                OSError, match=r'cannot be written \(Read-only file system\)\. .*choose another --work-dir'
             ):
                 check_work_dir(work_dir)
-        with pytest.raises(OSError, match='must not be written to'):
+        with pytest.raises(OSError, match='Make it writable'):
             write_explained(disk / 'epoch_2.pth', lambda unfinished: unfinished.write_bytes(b'0'))
 
 
@@ -132,7 +136,7 @@ def test_a_limit_on_file_sizes_is_said(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        with pytest.raises(OSError, match=r'epoch_1.pth cannot be written \(File too large\): no room is left'):
+        with pytest.raises(OSError, match=r'epoch_1.pth cannot be written \(File too large\)\. Free some space'):
             write_explained(tmp_path / 'epoch_1.pth', lambda unfinished: unfinished.write_bytes(bytes(5000)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -67,25 +67,35 @@ def main() -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--methods', nargs='+', required=True, metavar='METHOD', help=f'of {", ".join(METHODS)}')
     parser.add_argument(
-        '--model', required=True, metavar='CONFIG', help='a config of classification; its method is left'
+        '--methods', nargs='+', required=True, metavar='METHOD', help=f'one or more of {", ".join(METHODS)}'
     )
-    parser.add_argument('--seeds', type=int, default=1, help='trainings of each method, with seeds 0, 1, ...')
-    parser.add_argument('--epochs', type=int, help='of each training; default: as in the config')
+    parser.add_argument(
+        '--model', required=True, metavar='CONFIG', help='a classification config; its method is replaced'
+    )
+    parser.add_argument('--seeds', type=int, default=1, help='number of runs of each method, with seeds 0, 1, ...')
+    parser.add_argument('--epochs', type=int, help='epochs of each run; default: as in the config')
     parser.add_argument(
         '--teacher',
         default='cutmix',
         metavar='METHOD|CHECKPOINT',
-        help='for methods that need one: this model, trained with that method and seed 0 (default: cutmix), or its '
-        'weights in a checkpoint',
-    )
-    parser.add_argument('--work-dir', type=Path, help='default: work_dirs/compare/<name of the config>')
-    parser.add_argument(
-        '--set', nargs='+', action=DictAction, default={}, help='settings of methods: tokenmix.patch_size=4 ...'
+        help='teacher of methods that need one: this model trained with METHOD and seed 0, or a checkpoint of this '
+        'model (default: cutmix)',
     )
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}, help='settings of all trainings: key=value ...'
+        '--work-dir',
+        type=Path,
+        help='folder of the runs and the table; default: work_dirs/compare/<name of the config>',
+    )
+    parser.add_argument(
+        '--set',
+        nargs='+',
+        action=DictAction,
+        default={},
+        help='override settings of methods: tokenmix.patch_size=4 ...',
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}, help='override settings of all runs: key=value ...'
     )
     args = parser.parse_args()
     for method in args.methods:
@@ -117,7 +127,7 @@ def check(args: argparse.Namespace) -> None:
     if args.teacher not in METHODS and not Path(args.teacher).is_file():
         raise SystemExit(f'--teacher is neither a method nor a checkpoint: {args.teacher}')
     if args.teacher in METHODS and needs_teacher(args.teacher, args):
-        raise SystemExit(f'--teacher {args.teacher} needs a teacher itself; name another method, or a checkpoint')
+        raise SystemExit(f'--teacher {args.teacher} needs a teacher itself; choose another method, or a checkpoint')
 
 
 def build_config(method: str, seed: int, teacher: str | None, args: argparse.Namespace) -> Config:
@@ -196,8 +206,8 @@ def train(method: str, seed: int, teacher: str | None, args: argparse.Namespace)
     text = build_config(method, seed, teacher, args).pretty_text
     if config.exists() and config.read_text() != text:
         raise SystemExit(
-            f'{folder} holds a training with other settings, see {config.name} beside it; name another --work-dir, or '
-            f'remove it'
+            f'{folder} holds a run with other settings, see {config.name} beside it; choose another --work-dir, or '
+            f'remove that folder'
         )
     if done.exists():
         return Result(**json.loads(done.read_text()))

@@ -97,16 +97,16 @@ def main() -> None:
         nargs='+',
         choices=TARGETS,
         default=('nothing', 'backbone'),
-        help='at most one that is compiled: the second one of a process gets what torch has noted of the first',
+        help='parts to compile, at most one besides nothing: torch reuses results of earlier compilations in a process',
     )
     parser.add_argument('--backend', default='inductor')
     parser.add_argument('--batch-size', type=int, default=32)
-    parser.add_argument('--steps', type=int, default=30, help='first steps, in which graphs are counted')
-    parser.add_argument('--rounds', type=int, default=10, help='samples of four steps each, of every target')
+    parser.add_argument('--steps', type=int, default=30, help='number of first steps, in which graphs are counted')
+    parser.add_argument('--rounds', type=int, default=10, help='number of timings of each target, of four steps each')
     parser.add_argument('--out', type=Path, help='write the report as JSON')
     args = parser.parse_args()
     if len(compiled := [target for target in args.targets if target != 'nothing']) > 1:
-        parser.error(f'--targets may name one target that is compiled, but got {", ".join(compiled)}')
+        parser.error(f'--targets may name at most one target besides nothing, but got {", ".join(compiled)}')
     init_default_scope('mmpretrain')
     MessageHub.get_instance('compile_targets')
     counts, runs = {}, {}

@@ -175,7 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--configs', nargs='+', default=list(CONFIGS), help='default: without and with random erasing')
     parser.add_argument('--images', type=int, default=320, help='number of JPEGs')
-    parser.add_argument('--epochs', type=int, default=2, help='over them, for each number of workers')
+    parser.add_argument('--epochs', type=int, default=2, help='epochs over the images, for each number of workers')
     parser.add_argument('--workers', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--device-rates', nargs='+', type=float, default=[500, 1000, 2000], help='images/s of one GPU')
     parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/benchmarks/data_loading.json')

@@ -69,7 +69,7 @@ def main() -> None:
         '--dtypes', nargs='+', default=['float32', 'float16'], choices=['float32', 'float16', 'bfloat16']
     )
     parser.add_argument('--rounds', type=int, default=9)
-    parser.add_argument('--threads', type=int, help="of the CPU; default: torch's own")
+    parser.add_argument('--threads', type=int, help="number of CPU threads; default: torch's own")
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/benchmarks/mixing_copy.json')
     args = parser.parse_args()

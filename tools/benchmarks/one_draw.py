@@ -204,15 +204,19 @@ def print_results(results: dict[str, dict], prob: float, extra: float) -> None:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--processes', type=int, nargs='*', default=[2, 4], help='numbers of processes to measure with')
-    parser.add_argument('--steps', type=int, default=30, help='real steps of each policy')
-    parser.add_argument('--sleeping-steps', type=int, default=200, help='steps of sleeps of each policy')
-    parser.add_argument('--draws', type=int, default=10000, help='draws to count in')
-    parser.add_argument('--batch-size', type=int, default=2, help='images of a process in a real step')
-    parser.add_argument('--sleep', type=float, default=0.03, help='seconds that stand for a step without extra forward')
+    parser.add_argument('--steps', type=int, default=30, help='number of real steps of each policy')
+    parser.add_argument('--sleeping-steps', type=int, default=200, help='number of simulated steps of each policy')
+    parser.add_argument('--draws', type=int, default=10000, help='number of draws to count')
+    parser.add_argument('--batch-size', type=int, default=2, help='images per process in a real step')
     parser.add_argument(
-        '--extra', type=float, help='the extra forward over a CutMix step; default: measured, or 1/3 with no processes'
+        '--sleep', type=float, default=0.03, help='seconds of sleep to simulate a step without extra forward'
     )
-    parser.add_argument('--image', type=Path, help='write the figure there')
+    parser.add_argument(
+        '--extra',
+        type=float,
+        help='time of the extra forward relative to a CutMix step; default: measured, or 1/3 without processes',
+    )
+    parser.add_argument('--image', type=Path, help='write the figure to this file')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks/one_draw.json'))
     parser.add_argument('--worker', action='store_true', help=argparse.SUPPRESS)
     return parser.parse_args()

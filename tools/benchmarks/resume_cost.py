@@ -28,8 +28,8 @@ def best_time(call: Callable[[], object], number: int = 1, repeats: int = 5) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--folder', help='where the checkpoint is written; default: a temporary folder')
-    parser.add_argument('--parameters', type=int, default=PARAMETERS, help='of the model')
+    parser.add_argument('--folder', help='folder for the checkpoint; default: a temporary folder')
+    parser.add_argument('--parameters', type=int, default=PARAMETERS, help='number of parameters of the model')
     args = parser.parse_args()
     seeding = {
         'seeding a sample, in a worker': lambda: seed_globals(sample_stream(0, 3, 12345)),

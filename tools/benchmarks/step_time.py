@@ -114,7 +114,7 @@ def time_model(name: str, args: argparse.Namespace) -> dict[str, Any]:
     if args.sync_debug:
         for method, of_method in recipes.items():
             check_no_synchronisation(of_method.model, batch, args)
-            print(f'  {method} and Mixup: loss and backward wait for nothing')
+            print(f'  {method} and Mixup: loss and backward do not wait for the device')
     runs = {key: (run, 1) for key, run in steps.items()} | {key: (run, INNER_REPEATS) for key, run in passes.items()}
     result = time_interleaved(runs, RATIOS, args.rounds, device)
     result['peak memory'] = {key: peak_memory(run, device) / 2**20 for key, run in steps.items()}

@@ -94,16 +94,16 @@ def add_precision_options(parser: argparse.ArgumentParser) -> None:
         nargs='?',
         const='default',
         choices=['default', 'bfloat16', 'float16'],
-        help='automatic mixed precision; without a dtype float16 on a GPU and bfloat16 elsewhere',
+        help='automatic mixed precision; default dtype: float16 on a GPU, bfloat16 elsewhere',
     )
     parser.add_argument(
         '--compile',
         nargs='?',
         const='inductor',
         metavar='BACKEND',
-        help="compile the backbone; default: torch's own way",
+        help='compile the backbone; default backend: inductor',
     )
-    parser.add_argument('--channels-last', action='store_true', help='weights in the memory format channels_last')
+    parser.add_argument('--channels-last', action='store_true', help='use the memory format channels_last')
 
 
 def amp_dtype(amp: str | None, device: torch.device) -> str | None:

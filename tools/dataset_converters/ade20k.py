@@ -38,7 +38,7 @@ def verify_split(root: Path, split: str, full: bool, report: Report) -> dict[str
             raise ValueError(f'has a label map that {error}') from error
         values = np.asarray(label_map)
         if values.shape != image.size[::-1]:
-            raise ValueError(f'has the shape {image.size[::-1]}, but its label map {values.shape}')
+            raise ValueError(f'has the shape {image.size[::-1]}, but its label map has {values.shape}')
         beyond = sorted({*np.unique(values).tolist()} - {*range(NUM_CLASSES + 1)})
         if beyond:
             raise ValueError(f'has a label map with values beyond {NUM_CLASSES}: {beyond[:5]}')

@@ -37,7 +37,7 @@ def read_annotations(path: Path, report: Report) -> dict | None:
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
-        report.refuse(path, f'({path.stat().st_size} bytes) is truncated, or no JSON: {error}')
+        report.refuse(path, f'({path.stat().st_size} bytes) is truncated or not JSON: {error}')
         return None
     known = len(report.problems)
     for part, keys in KEYS.items():
@@ -55,7 +55,7 @@ def verify_annotations(path: Path, content: Mapping, report: Report) -> dict[str
     annotations = content['annotations']
     ids = {part: Counter(item['id'] for item in content[part]) for part in KEYS}
     for part, counts in ids.items():
-        report.refuse(path, f'ids are those of several {part}', [key for key, count in counts.items() if count > 1])
+        report.refuse(path, f'ids are used by several {part}', [key for key, count in counts.items() if count > 1])
     for part, key in (('images', 'image_id'), ('categories', 'category_id')):
         lost = [annotation['id'] for annotation in annotations if annotation[key] not in ids[part]]
         report.refuse(path, f'annotations whose {key} is not among the {part}; ids', lost)
@@ -86,7 +86,7 @@ def verify_images(folder: Path, images: Sequence[Mapping], full: bool, report: R
     def look(image: Mapping) -> None:
         found, needed = read_image(folder / image['file_name']).size, (image['width'], image['height'])
         if found != needed:
-            raise ValueError(f'measures {found[0]} x {found[1]}, but {needed[0]} x {needed[1]} in the annotations')
+            raise ValueError(f'has {found[0]} x {found[1]} pixels, but {needed[0]} x {needed[1]} in the annotations')
 
     whole = [image for image in images if image['file_name'] in there]
     return {

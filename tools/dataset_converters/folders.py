@@ -60,7 +60,9 @@ def parse_args(doc: str, data_root: str) -> argparse.Namespace:
     """Parses the command line of a converter, given its docstring and the default of ``--data-root``."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--archives', type=Path, help='folder of the downloaded archives, to unpack first')
-    parser.add_argument('--data-root', type=Path, default=Path(data_root), help='default: %(default)s')
+    parser.add_argument(
+        '--data-root', type=Path, default=Path(data_root), help='folder of the dataset; default: %(default)s'
+    )
     parser.add_argument('--full', action='store_true', help=f'open every image, not just up to {SAMPLE} of each split')
     return parser.parse_args()
 
@@ -78,7 +80,7 @@ def unpack(archive: Path, folder: str, target: Path) -> None:
     """
     target = target.resolve()
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        print(f'{target} is there already; {archive.name} is not unpacked')
+        print(f'{target} already exists; {archive.name} is not unpacked')
         return
     if not archive.is_file():
         raise SystemExit(f'{archive}, to be unpacked to {target}, does not exist')
@@ -90,7 +92,9 @@ def unpack(archive: Path, folder: str, target: Path) -> None:
                 members = [name for name in opened.namelist() if name.startswith(f'{folder}/')]
                 opened.extractall(beside, members)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise SystemExit(f'{archive} ({archive.stat().st_size} bytes) is truncated, or no zip: {error}') from None
+            raise SystemExit(
+                f'{archive} ({archive.stat().st_size} bytes) is truncated or not a zip file: {error}'
+            ) from None
         if not members:
             raise SystemExit(f'{archive} has no folder {folder}, to be unpacked to {target}')
         Path(beside, folder).rename(target)

@@ -120,7 +120,7 @@ def convert(weights: Mapping[str, Tensor]) -> tuple[str, 'OrderedDict[str, str]'
     name = next((name for name, layout in LAYOUTS.items() if layout.mark in weights), None)
     if name is None:
         marks = ', '.join(f'{layout.mark} ({name})' for name, layout in LAYOUTS.items())
-        raise ValueError(f'unknown layout: none of {marks} is among its keys, which begin with {list(weights)[:8]}')
+        raise ValueError(f'unknown layout: its keys contain none of {marks}; the first keys are {list(weights)[:8]}')
     layout = LAYOUTS[name]
     names = OrderedDict()
     for key in weights:
@@ -128,7 +128,7 @@ def convert(weights: Mapping[str, Tensor]) -> tuple[str, 'OrderedDict[str, str]'
         names[key] = new[0] if new else None
     lost = [key for key, new in names.items() if new is None]
     if lost:
-        raise ValueError(f'{len(lost)} keys have no place in {name}: {", ".join(lost[:8])}')
+        raise ValueError(f'{len(lost)} keys are not part of the layout {name}: {", ".join(lost[:8])}')
     _check_complete(name, weights, names)
     return name, names
 
@@ -150,7 +150,7 @@ def _check_complete(name: str, weights: Mapping[str, Tensor], names: Mapping[str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('src', type=Path, help='checkpoint in an official layout')
-    parser.add_argument('dst', type=Path, help='where to write ours')
+    parser.add_argument('dst', type=Path, help='file to write, in the layout of this project')
     args = parser.parse_args()
     try:
         weights = read_weights(args.src)

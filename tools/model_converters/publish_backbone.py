@@ -65,17 +65,17 @@ def check_whole(weights: Mapping[str, Tensor], source: Path) -> dict:
         any_size = math.prod(arch['strides']) * max(arch['sr_ratios'])
         wanted = PVT(**{'img_size': any_size, **settings}).state_dict()
     except ValueError as error:
-        raise ValueError(f'{source} does not hold a whole PVT: {error}') from error
+        raise ValueError(f'{source} does not hold a complete PVT: {error}') from error
     untold = () if 'img_size' in settings else ('pos_embed',)
     wrong = [f'{name} is missing' for name in wanted if name not in weights]
-    wrong += [f'{name} has no place' for name in weights if name not in wanted]
+    wrong += [f'{name} is unexpected' for name in weights if name not in wanted]
     wrong += [
-        f'{name} has to measure {tuple(value.shape)}, but measures {tuple(weights[name].shape)}'
+        f'{name} needs the shape {tuple(value.shape)}, but has {tuple(weights[name].shape)}'
         for name, value in wanted.items()
         if name in weights and weights[name].shape != value.shape and not name.startswith(untold)
     ]
     if wrong:
-        raise ValueError(f'{source} does not hold a whole PVT:\n' + '\n'.join(wrong[:20]))
+        raise ValueError(f'{source} does not hold a complete PVT:\n' + '\n'.join(wrong[:20]))
     return settings
 
 
@@ -186,9 +186,11 @@ def _mmdet_settings(settings: Mapping) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('src', type=Path, help='checkpoint')
-    parser.add_argument('dst', type=Path, help='where to write; the hash is put before .pth')
-    parser.add_argument('--naming', choices=['smmix_mm', 'mmdet'], default='smmix_mm', help='default: smmix_mm')
-    parser.add_argument('--prefix', help='take the backbone below this prefix, and leave all else alone')
+    parser.add_argument('dst', type=Path, help='file to write; a hash is inserted before .pth')
+    parser.add_argument(
+        '--naming', choices=['smmix_mm', 'mmdet'], default='smmix_mm', help='naming of the tensors; default: smmix_mm'
+    )
+    parser.add_argument('--prefix', help='publish the backbone with this prefix, and ignore everything else')
     args = parser.parse_args()
     try:
         publish(args.src, args.dst, args.naming, args.prefix)

@@ -53,7 +53,7 @@ def _is_made(root: Path, settings: dict[str, Any]) -> bool:
     if manifest.is_file():
         return json.loads(manifest.read_text()) == settings
     if root.exists() and any(root.iterdir()):
-        raise FileExistsError(f'{root} holds something other than digit scenes; give the dataset another data_root')
+        raise FileExistsError(f'{root} holds something other than digit scenes; set data_root to another folder')
     return False
 
 

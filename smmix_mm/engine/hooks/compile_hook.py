@@ -48,7 +48,7 @@ class CompileBackbone(Hook):
         for owner in (model, None if teacher is None else teacher.model):
             if owner is not None:
                 compile_backbone(owner, **self.options)
-        print_log('The backbone is compiled by its first runs, which take long', 'current')
+        print_log('The backbone is compiled in its first forward passes, which take long', 'current')
 
 
 def compile_backbone(model: nn.Module, **options: Any) -> None:
@@ -68,7 +68,7 @@ def compile_backbone(model: nn.Module, **options: Any) -> None:
         if isinstance(part, FullyShardedDataParallel):
             raise ValueError(
                 f'CompileBackbone needs a backbone that is not sharded, but FSDP has wrapped {name or "all"} of it, '
-                f'which torch.compile cannot make one graph of; leave one of the two out'
+                f'so that torch.compile cannot build a single graph; use only one of the two'
             )
         if isinstance(part, DropPath):
             # In stock backbones this is a NumPy scalar, which breaks the graph.

@@ -91,7 +91,7 @@ class FiniteLossHook(Hook):
             if not finite:
                 raise FloatingPointError(
                     f'the loss is not finite in {name_step(runner)}, rank {get_rank()}: {words}. '
-                    f"{_way_back(runner)} FiniteLossHook(action='skip') leaves such updates out."
+                    f"{_way_back(runner)} To skip such updates, use FiniteLossHook(action='skip')."
                 )
             return
         if not finite:
@@ -104,8 +104,8 @@ class FiniteLossHook(Hook):
         bad = _spoiled(runner, checkpoint)
         if bad:
             raise FloatingPointError(
-                f'{len(bad)} of the tensors of weights are not finite after {name_step(runner)}, the first is '
-                f'{bad[0]}; they are not saved. {_way_back(runner)}'
+                f'{len(bad)} of the weight tensors are not finite after {name_step(runner)}, the first is {bad[0]}; '
+                f'they are not saved. {_way_back(runner)}'
             )
 
     def after_train(self, runner: Runner) -> None:
@@ -145,17 +145,17 @@ class FiniteLossHook(Hook):
             if in_a_row:
                 self._note(runner.message_hub, total, 0)
             if bad_loss:
-                warn(runner, f'the loss was not finite in {bad_loss}; its gradients were, so the update was made')
+                warn(runner, f'the loss was not finite in {bad_loss}, but the gradients were, so the update was made')
             return
         if not verdicts and not _on_any_rank(torch.tensor(float(bad_loss is not None), device=get_device())):
             return
         self._note(runner.message_hub, total + 1, in_a_row + 1)
         cause = f'the loss is not finite in {bad_loss}' if bad_loss else f'the gradients are not finite ({words})'
-        message = f'the update of {name_step(runner)} is left out, number {total + 1} of this run: {cause}'
+        message = f'the update of {name_step(runner)} is skipped, number {total + 1} in this run: {cause}'
         if in_a_row + 1 >= self.max_skips:
             raise FloatingPointError(
-                f'{message}. These were {in_a_row + 1} updates one after the other, and max_skips is '
-                f'{self.max_skips}. {_way_back(runner)}'
+                f'{message}. {in_a_row + 1} consecutive updates were skipped, and max_skips is {self.max_skips}. '
+                f'{_way_back(runner)}'
             )
         warn(runner, message)
 
@@ -214,4 +214,4 @@ def _way_back(runner: Runner) -> str:
         return f'{error}.'
     if path is None:
         return f'There is no checkpoint in {runner.work_dir} yet.'
-    return f'The last good checkpoint is {path}; --resume goes on from it.'
+    return f'The last good checkpoint is {path}; continue from it with --resume.'

@@ -66,9 +66,9 @@ class ReadableImagesHook(Hook):
     def _stop(self, runner: Runner, seen: int, replaced: int) -> None:
         examples = list(self._messages)[-EXAMPLES:]
         raise RuntimeError(
-            f'{replaced} of the {seen} images seen until {name_step(runner)} could not be read and were replaced, '
-            f'{replaced / max(seen, 1):.2%}, while ReadableImagesHook allows max_share={self.max_share} of '
-            f'{max(seen, self.min_images)}. The latest: {"; ".join(examples)}'
+            f'{replaced} of the {seen} images seen until {name_step(runner)} could not be read and were replaced '
+            f'({replaced / max(seen, 1):.2%}), but ReadableImagesHook allows max_share={self.max_share} of '
+            f'{max(seen, self.min_images)} images. The latest: {"; ".join(examples)}'
         )
 
 

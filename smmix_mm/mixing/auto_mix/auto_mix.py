@@ -221,8 +221,8 @@ def _find_layer(model: TrainedModel, layer: int | None) -> int:
     adapter, name = model.adapter, type(model.backbone).__name__
     if not adapter.num_layers:
         raise ValueError(
-            f'AutoMix needs the features of a layer inside of {name}, but its adapter {type(adapter).__name__} has '
-            f'num_layers=0: it reads none; choose another backbone or method'
+            f'AutoMix needs the features of an inner layer of {name}, but its adapter {type(adapter).__name__} cannot '
+            f'read any (num_layers=0); choose another backbone or method'
         )
     if layer is None:
         return adapter.middle_layer

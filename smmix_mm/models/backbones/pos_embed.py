@@ -58,10 +58,10 @@ def fit_pos_embed(
         # The same number of tokens can come from different grids if one of them is not square.
         if not is_square(num_tokens) or (num_tokens == rows * cols and rows != cols):
             raise ValueError(
-                f'{name} has {num_tokens} tokens in a grid that its file does not tell, and this model, by its '
-                f'img_size, {rows} x {cols}. Only square grids can be told from their number of tokens. If the '
-                f'checkpoint was trained with another img_size, set that one; if with this one, write the grid into '
-                f"the file: state_dict._metadata['{name.rpartition('.')[0]}'] = dict({GRIDS}=[...])"
+                f'{name} has {num_tokens} tokens, but its file does not give their grid; this model has a grid of '
+                f'{rows} x {cols}, from its img_size. Only square grids can be inferred from the number of tokens. If '
+                f'the checkpoint was trained with another img_size, set that one. If not, write the grid into the '
+                f"file: state_dict._metadata['{name.rpartition('.')[0]}'] = dict({GRIDS}=[...])"
             )
         noted = side, side
     if noted == grid or noted[0] * noted[1] != num_tokens:

@@ -27,7 +27,7 @@ def settings_of(weights: Mapping[str, Tensor]) -> dict:
         if name not in weights:
             raise ValueError(f'{name} of PVT is missing')
         if weights[name].ndim != ndim:
-            raise ValueError(f'{name} of PVT has to have {ndim} dimensions, but measures {tuple(weights[name].shape)}')
+            raise ValueError(f'{name} of PVT needs {ndim} dimensions, but has the shape {tuple(weights[name].shape)}')
         return weights[name].shape
 
     stages = range(1, NUM_STAGES + 1)

@@ -130,8 +130,8 @@ def without_batch_augments(data_preprocessor: dict | nn.Module | None) -> dict |
         augments = data_preprocessor.setdefault('batch_augments', None)
     if augments:
         raise ValueError(
-            f'batch_augments of the data_preprocessor of MixingClassifier have to be empty, because train_cfg.augments '
-            f'are mixed by the classifier, but got {augments}'
+            f'batch_augments of the data_preprocessor of MixingClassifier have to be empty, because the classifier '
+            f'applies train_cfg.augments itself, but got {augments}'
         )
     return data_preprocessor
 
@@ -149,8 +149,8 @@ def set_one_hot_labels(data_preprocessor: nn.Module, num_classes: int) -> None:
     found = getattr(data_preprocessor, 'num_classes', None)
     if found not in (None, num_classes):
         raise ValueError(
-            f"num_classes of data_preprocessor has to be the head's, {num_classes}, but got {found}; so has "
-            f'num_classes of head.loss'
+            f'num_classes of data_preprocessor is {found}, but num_classes of head is {num_classes}; both, and '
+            f'num_classes of head.loss, have to be the number of classes'
         )
     data_preprocessor.num_classes = num_classes
     data_preprocessor.to_onehot = True
@@ -188,6 +188,6 @@ def _check_single_labels(samples: list[DataSample]) -> None:
             )
         if found is not None and found.numel() != 1:
             raise ValueError(
-                f'MixingClassifier needs one label an image, but {sample.get("img_path", "a sample")} has '
-                f'{found.tolist()}: shares and the consistency loss mean nothing for several labels'
+                f'MixingClassifier needs one label per image, but {sample.get("img_path", "a sample")} has '
+                f'{found.tolist()}: shares and the consistency loss are not defined for several labels'
             )

@@ -186,7 +186,7 @@ class MixingClassifier(ImageClassifier):
                     is_pretrained(getattr(module, 'init_cfg', None)) for module in part.modules()
                 ):
                     init_transformer(part)
-            print_log('Parts without pretrained weights now have the published initialisation instead', 'current')
+            print_log('Parts without pretrained weights now have the published initialisation', 'current')
 
     def _put_channels_last(self) -> None:
         """Called in the constructor, since DDP arranges its buckets by the memory format that it finds."""

@@ -95,8 +95,8 @@ def check_class_scores(model: ImageClassifier, embed_dims: int) -> None:
     """
     if model.with_neck and not isinstance(model.neck, GlobalAveragePooling):
         raise ValueError(
-            f'its neck has to be GlobalAveragePooling or None for its classifier to be applied at every token, but it '
-            f'is {type(model.neck).__name__}'
+            f'its neck has to be GlobalAveragePooling or None, so that its classifier can be applied to every token, '
+            f'but is {type(model.neck).__name__}'
         )
     classes = model.head.num_classes
     try:
@@ -111,9 +111,9 @@ def check_class_scores(model: ImageClassifier, embed_dims: int) -> None:
         tolerance = 100 * torch.finfo(weight.dtype).eps
         fits = torch.allclose(found, expected, rtol=tolerance, atol=tolerance * expected.abs().max().item())
     except Exception as error:
-        raise ValueError(f'its head {type(model.head).__name__} cannot be applied at a token: {error}') from error
+        raise ValueError(f'its head {type(model.head).__name__} cannot be applied to a token: {error}') from error
     if not fits:
-        raise ValueError(f'its head {type(model.head).__name__} is not one linear layer on its pre_logits')
+        raise ValueError(f'its head {type(model.head).__name__} is not a single linear layer on pre_logits')
 
 
 @contextmanager

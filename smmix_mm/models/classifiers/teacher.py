@@ -81,7 +81,7 @@ class Teacher:
                 )
             if not self._has_head:
                 raise ValueError(
-                    f'teacher needs weights of its head too for {method}: give the init_cfg to the teacher, not to its '
+                    f'teacher needs weights of its head too for {method}: set init_cfg of the teacher, not of its '
                     f'backbone'
                 )
         if 'class_map' in asked:
@@ -144,7 +144,7 @@ class Teacher:
         if found and needed and found != needed:
             raise ValueError(
                 f'teacher gets the images of the model under training, normalised by {needed}, but its own '
-                f'data_preprocessor has {found}'
+                f'data_preprocessor has {found}; they have to agree'
             )
 
     def __deepcopy__(self, memo: dict) -> 'Teacher':

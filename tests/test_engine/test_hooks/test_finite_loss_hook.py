@@ -189,7 +189,7 @@ def test_too_many_skips_in_a_row_stop(tmp_path):
     runner = make_runner(
         tmp_path / 'many', dict(action='skip', max_skips=3), factor=dict.fromkeys((0, 4, 6, 8), math.nan)
     )
-    with pytest.raises(FloatingPointError, match=r'iteration 5 is left out, number 4 .*3 updates one after the other'):
+    with pytest.raises(FloatingPointError, match=r'iteration 5 is skipped, number 4 .*3 consecutive updates'):
         runner.train()
 
 
@@ -199,7 +199,7 @@ def test_counts_survive_a_resume(tmp_path):
     make_runner(tmp_path, hook, factor=dict.fromkeys((0, 8, 10), math.nan)).train()
     runner = make_runner(tmp_path, hook, epochs=2, factor={0: math.nan})
     runner._resume = True
-    with pytest.raises(FloatingPointError, match=r'iteration 7 is left out, number 4 .*3 updates one after'):
+    with pytest.raises(FloatingPointError, match=r'iteration 7 is skipped, number 4 .*3 consecutive updates'):
         runner.train()
 
 
@@ -263,7 +263,7 @@ def test_two_ranks_skip_together(two_ranks):
 def test_two_ranks_stop_though_one_has_a_bad_loss(two_ranks):
     """The other one's weights are refused when they should be saved, after the same step."""
     work_dir, first, second = two_ranks
-    assert 'tensors of weights are not finite after epoch 1, iteration 2' in first[-1]
+    assert 'weight tensors are not finite after epoch 1, iteration 2' in first[-1]
     assert 'the loss is not finite in epoch 1, iteration 2, rank 1' in second[-1]
     assert (work_dir / 'skip' / 'iter_2.pth').is_file()
     assert not list((work_dir / 'stop').glob('*.pth'))

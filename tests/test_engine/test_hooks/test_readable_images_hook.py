@@ -102,7 +102,7 @@ def test_too_many_stop_the_run(folder):
         make_runner(folder, max_share=0.1, min_images=40).train()
     message = str(raised.value)
     assert message.startswith('5 of the 20 images seen until epoch 1, iteration 5 could not be read and were replaced')
-    assert '25.00%, while ReadableImagesHook allows max_share=0.1 of 40' in message
+    assert '(25.00%), but ReadableImagesHook allows max_share=0.1 of 40 images' in message
     assert all(str(path) in message for path in paths[:5]) and str(paths[5]) not in message
 
 
