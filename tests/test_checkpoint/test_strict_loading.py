@@ -251,7 +251,9 @@ def test_two_backbones_are_refused(tmp_path, make_backbone):
         f'{of}backbone.{name}': value for of in ('', 'teacher.') for name, value in backbone.state_dict().items()
     }
     torch.save(weights, tmp_path / 'two.pth')
-    with pytest.raises(ValueError, match=r"two\.pth has 2 backbones.*prefix to one of 'backbone\.', 'teacher\.backbone\.'"):
+    with pytest.raises(
+        ValueError, match=r"two\.pth has 2 backbones.*prefix to one of 'backbone\.', 'teacher\.backbone\.'"
+    ):
         load_backbone(backbone, tmp_path / 'two.pth')
 
 
