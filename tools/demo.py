@@ -186,7 +186,7 @@ def save_predictions(run: Run) -> Path:
 def print_table(head: Sequence[str], rows: dict[str, Sequence[str]]) -> None:
     lines = [head, ['---'] * len(head), *([name, *cells] for name, cells in rows.items())]
     print('\n' + '\n'.join(f'| {" | ".join(line)} |' for line in lines))
-    print('\nTen classes, one run each: differences of a few per cent are chance.')
+    print('\nTen classes, one run each: differences of a few per cent are not significant.')
 
 
 if __name__ == '__main__':

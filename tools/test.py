@@ -36,8 +36,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--show-dir',
         type=Path,
-        help='save pictures of the predictions in this folder, under the names of the images. Objects are drawn from '
-        'score 0.3 on, or default_hooks.visualization.score_thr. Of several processes only the first saves pictures',
+        help='save pictures of the predictions in this folder, under the names of the images. Objects are drawn if '
+        'their score is above default_hooks.visualization.score_thr (default: 0.3). Of several processes only the '
+        'first saves pictures',
     )
     parser.add_argument('--amp', action='store_true', help='test in automatic mixed precision')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key=value ...')
@@ -123,9 +124,9 @@ def apply_no_labels(cfg: Config, args: argparse.Namespace) -> None:
         cfg.test_evaluator = []
     else:
         raise ValueError(
-            f'the test set, {cfg.test_dataloader.dataset.type}, has no labels, so there are no metrics: set --out to a '
-            f'.pkl file or a folder for label maps, to write the predictions, or set only --show-dir; but got --out '
-            f'{args.out}'
+            f'the test set, {cfg.test_dataloader.dataset.type}, has no labels, so there are no metrics. To write '
+            f'the predictions, set --out to a .pkl file, or for label maps to a folder; to draw them, set only '
+            f'--show-dir. Got --out {args.out}'
         )
 
 

@@ -42,8 +42,8 @@ class Tap:
         """
         if self.is_open and self._output is None:
             raise RuntimeError(
-                f'the hook on {self._of} saw no output: the backbone did not run that module, or torch.compile left '
-                f'the hook out where a graph breaks. Compile the backbone with the hook smmix_mm.CompileBackbone and '
+                f'the hook on {self._of} saw no output: the backbone did not run that module, or torch.compile '
+                f'dropped the hook at a graph break. Compile the backbone with the hook smmix_mm.CompileBackbone and '
                 f'fullgraph=True'
             )
         return self._output

@@ -84,7 +84,7 @@ def _to_device(value: Any, device: torch.device) -> Any:
 
 
 def without_foreign(content: Any, source: str) -> Any:
-    """Leaves out objects that are not plain data, such as the ``argparse.Namespace`` in authors' checkpoints.
+    """Leaves out objects of unsupported types, such as the ``argparse.Namespace`` in authors' checkpoints.
 
     Args:
         content (Any): As :func:`smmix_mm.checkpoint.read_file` returns it. Changed in place.

@@ -43,7 +43,7 @@ def find_backbone(
     start = normalise_prefix(prefix)
     searched = [key for key in keys if key.startswith(start)]
     if not searched:
-        raise ValueError(f'{source} has no names below prefix={prefix!r}; it has {shorten(keys)}')
+        raise ValueError(f'{source} has no tensors with prefix={prefix!r}; it has {shorten(keys)}')
     parts = {name.partition('.')[0] for name in names}
     passed_over = set(beside) - parts
     found = defaultdict(set)
@@ -56,7 +56,7 @@ def find_backbone(
                 found['.'.join([*steps[:depth], ''])].add(step)
     places = [place for place, seen in found.items() if place.startswith(start) and 2 * len(seen) > len(parts)]
     if not places:
-        below = f' below prefix={prefix!r}' if start else ''
+        below = f' under prefix={prefix!r}' if start else ''
         raise ValueError(
             f'{source} has no backbone with parts {", ".join(sorted(parts))}{below}; it has {shorten(searched)}'
         )
@@ -64,7 +64,7 @@ def find_backbone(
         examples = ', '.join(next(key for key in searched if key.startswith(place)) for place in places)
         raise ValueError(
             f'{source} has {len(places)} backbones with parts {", ".join(sorted(parts))}, with names such as '
-            f'{examples}; choose one with a prefix: {", ".join(repr(place) for place in places if place)}'
+            f'{examples}; set prefix to one of {", ".join(repr(place) for place in places if place)}'
         )
     return places[0]
 
@@ -175,7 +175,7 @@ def load_classifier(
     weights = _fetch_weights(path)
     given = OrderedDict((name.removeprefix(start), value) for name, value in weights.items() if name.startswith(start))
     if not given:
-        raise ValueError(f'{source} has no names below prefix={prefix!r}; it has {shorten(weights)}')
+        raise ValueError(f'{source} has no tensors with prefix={prefix!r}; it has {shorten(weights)}')
     left_out = set(training_only) - {name.partition('.')[0] for name in classifier.state_dict()}
     kept = OrderedDict((name, value) for name, value in given.items() if name.partition('.')[0] not in left_out)
     keep_metadata(kept, weights, start)

@@ -163,7 +163,7 @@ def read_file(file: Any, map_location: Any = 'cpu', mmap: bool | None = None) ->
         mmap (bool, optional): As in ``torch.load``; not for the former format. Defaults to None.
 
     Returns:
-        Any: The content, with :class:`Foreign` objects in the place of everything that is not plain data.
+        Any: The content, with :class:`Foreign` objects in the place of those of unsupported types.
 
     Raises:
         ValueError: If the file cannot be read, or is a TorchScript program.

@@ -24,7 +24,7 @@ def read_checkpoint(path: str | Path, mapped: bool = False) -> dict[str, Any]:
             False.
 
     Returns:
-        dict[str, Any]: Its content. Objects that are not plain data, such as the ``argparse.Namespace`` in authors'
+        dict[str, Any]: Its content. Objects of unsupported types, such as the ``argparse.Namespace`` in authors'
         checkpoints, are :class:`smmix_mm.checkpoint.Foreign`.
 
     Raises:

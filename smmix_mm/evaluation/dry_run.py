@@ -73,10 +73,7 @@ def _made_up(name: str, classes: int | None) -> list[dict[str, Any]] | None:
 def _explain(metric: BaseMetric, name: str, classes: int | None, error: Exception) -> str:
     topk = getattr(metric, 'topk', None)
     if topk and max(topk) > classes:
-        return (
-            f'val_evaluator {name} has topk={tuple(topk)}, but the head has {classes} classes, of which it cannot take '
-            f'the best {max(topk)}; set topk=(1,)'
-        )
+        return f'val_evaluator {name} has topk={tuple(topk)}, but the head has only {classes} classes; set topk=(1,)'
     if not (metric.dataset_meta or {}).get('classes'):
         return (
             f'val_evaluator {name} needs the names of the classes, but the dataset of val_dataloader has none: set '

@@ -139,7 +139,7 @@ def test_problems_of_coco_are_named(coco):
     assert done.returncode == 1
     out = done.stdout
     assert f'{coco}/train2017: 1 images are missing: 000000000000.jpg' in out
-    assert f'{coco}/train2017: 2 files are wrong: 000000000001.jpg has 90 x 50 pixels, but 91 x 50 in the' in out
+    assert f'{coco}/train2017: 2 files have errors: 000000000001.jpg has 90 x 50 pixels, but 91 x 50 in the' in out
     assert '000000000003.jpg cannot be read' in out
     assert f'{path}: 1 annotations have no segmentation, which Mask R-CNN needs; ids: 1\n' in out
     assert f'{path}: 1 annotations whose category_id is not among the categories; ids: 5\n' in out
@@ -204,7 +204,8 @@ def test_problems_of_ade20k_are_named(ade):
     out = done.stdout
     assert f'{images}: 1 images have no label map in {label_maps}: ADE_train_00000000.jpg\n' in out
     assert (
-        f'{images}: 4 files are wrong: ADE_train_00000002 has the shape (75, 61), but its label map has (75, 60)' in out
+        f'{images}: 4 files have errors: ADE_train_00000002 has the shape (75, 61), but its label map has (75, 60)'
+        in out
     )
     assert 'ADE_train_00000003 has a label map with values beyond 150: [151]' in out
     assert 'ADE_train_00000004 has a label map with values beyond 150: [1000]' in out

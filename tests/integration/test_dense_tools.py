@@ -206,7 +206,7 @@ def test_images_without_label_maps_are_segmented(trained_segmentor, segmentor, t
         assert predicted.shape == cv2.imread(str(images / f'{path.stem}.jpg')).shape[:2]
     done = run('test.py', *arguments, *options(settings), check=False)
     assert done.returncode != 0
-    assert 'has no labels, so there are no metrics: set --out' in done.stderr
+    assert 'has no labels, so there are no metrics. To write the predictions, set --out' in done.stderr
 
 
 def test_segmentor_resumes(trained_segmentor, segmentor, tmp_path):

@@ -267,14 +267,14 @@ def test_every_missing_tensor_is_named(tmp_path, publish, make_backbone):
         (
             lambda w: [w.pop(name) for name in list(w) if name.endswith(('.q.bias', '.kv.bias'))],
             ('--naming', 'mmdet'),
-            "stock mmdet's PVT without qkv_bias",
+            'a PVT with qkv_bias=False does not fit stock mmdet',
         ),
         (
             lambda w: w.update({f'teacher.{name}': value for name, value in w.items()}),
             (),
             'source.pth has 2 backbones',
         ),
-        (lambda _: None, ('--prefix', 'backbone'), "source.pth has no names below prefix='backbone'"),
+        (lambda _: None, ('--prefix', 'backbone'), "source.pth has no tensors with prefix='backbone'"),
     ],
     ids=['unexpected', 'shape', 'grid', 'dimensions', 'bias', 'two', 'prefix'],
 )
@@ -290,7 +290,7 @@ def test_publisher_refuses(tmp_path, publish, change, options, message):
 def test_naming_of_mmdet_is_for_pvt_alone(tmp_path, publish, make_classifier):
     torch.save(dict(state_dict=make_classifier('vit').state_dict()), tmp_path / 'source.pth')
     with pytest.raises(
-        SystemExit, match=r'naming mmdet is for PVT, but .*source\.pth has no patch_embed1; it has backbone\.cls_token'
+        SystemExit, match=r'naming mmdet needs a PVT, but .*source\.pth has no patch_embed1; it has backbone\.cls_token'
     ):
         publish('--naming', 'mmdet')
 

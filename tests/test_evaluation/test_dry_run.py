@@ -21,7 +21,7 @@ def a_run(part: str, classes: int, metric: dict, names: tuple | None = ()) -> Si
 
 def test_more_of_the_best_than_there_are_classes_are_refused():
     metric = dict(type='mmpretrain.Accuracy', topk=(1, 5))
-    with pytest.raises(ValueError, match=r'Accuracy has topk=\(1, 5\), but the head has 3 classes.*topk=\(1,\)'):
+    with pytest.raises(ValueError, match=r'Accuracy has topk=\(1, 5\), but the head has only 3 classes.*topk=\(1,\)'):
         try_evaluator(a_run('head', 3, metric))
     try_evaluator(a_run('head', 5, metric))
 

@@ -206,8 +206,7 @@ def train(method: str, seed: int, teacher: str | None, args: argparse.Namespace)
     text = build_config(method, seed, teacher, args).pretty_text
     if config.exists() and config.read_text() != text:
         raise SystemExit(
-            f'{folder} holds a run with other settings, see {config.name} beside it; choose another --work-dir, or '
-            f'remove that folder'
+            f'{folder} holds a run with other settings, those in {config}; choose another --work-dir, or remove both'
         )
     if done.exists():
         return Result(**json.loads(done.read_text()))

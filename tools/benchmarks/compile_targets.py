@@ -97,11 +97,11 @@ def main() -> None:
         nargs='+',
         choices=TARGETS,
         default=('nothing', 'backbone'),
-        help='parts to compile, at most one besides nothing: torch reuses results of earlier compilations in a process',
+        help='parts to compile: nothing and at most one other, because torch reuses compilations within a process',
     )
     parser.add_argument('--backend', default='inductor')
     parser.add_argument('--batch-size', type=int, default=32)
-    parser.add_argument('--steps', type=int, default=30, help='number of first steps, in which graphs are counted')
+    parser.add_argument('--steps', type=int, default=30, help='count the graphs in this number of first steps')
     parser.add_argument('--rounds', type=int, default=10, help='number of timings of each target, of four steps each')
     parser.add_argument('--out', type=Path, help='write the report as JSON')
     args = parser.parse_args()

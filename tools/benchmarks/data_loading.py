@@ -164,7 +164,7 @@ def print_config(config: str, result: Mapping[str, Any]) -> None:
     print(f'{config}')
     for num_workers, rates in result['loader'].items():
         per_core, by_clock = rates['per core'], rates['by clock']
-        print(f'  {num_workers} workers: {per_core:8.1f} images/s per core, {by_clock:8.1f} by the clock')
+        print(f'  {num_workers} workers: {per_core:8.1f} images/s per core, {by_clock:8.1f} by wall-clock time')
     total = sum(result['transforms'].values())
     for name, milliseconds in result['transforms'].items():
         print(f'  {name:<30} {milliseconds:8.3f} ms {100 * milliseconds / total:6.1f} %')

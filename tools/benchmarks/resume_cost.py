@@ -44,7 +44,7 @@ def main() -> None:
         plain = best_time(lambda: torch.save(content, path))
         print(f'writing {path.stat().st_size / 1e6:.0f} MB: {plain:.2f} s')
         whole = best_time(lambda: write_whole(path, lambda unfinished: torch.save(content, unfinished)))
-        print(f'writing it whole: {whole:.2f} s')
+        print(f'writing it atomically: {whole:.2f} s')
         print(f'reading it: {best_time(lambda: torch.load(path, weights_only=True)):.2f} s')
         print(f'reading and checking it: {best_time(lambda: read_whole(path)):.2f} s')
 

@@ -150,5 +150,5 @@ def inspect(
 
     chosen = items if full else items[:: -(-len(items) // SAMPLE) or 1]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        report.refuse(folder, 'files are wrong', [fault for fault in pool.map(judge, chosen) if fault])
+        report.refuse(folder, 'files have errors', [fault for fault in pool.map(judge, chosen) if fault])
     return len(chosen)

@@ -110,7 +110,10 @@ def to_mmdet(weights: Mapping[str, Tensor]) -> 'OrderedDict[str, Tensor]':
         ValueError: If queries, keys and values have no bias.
     """
     if 'block1.0.attn.q.bias' not in weights:
-        raise ValueError("stock mmdet's PVT without qkv_bias has no bias after the attention either, but this one has")
+        raise ValueError(
+            'a PVT with qkv_bias=False does not fit stock mmdet: the output projection of its attention has a bias, '
+            "mmdet's has none"
+        )
     converted = OrderedDict()
     for name, value in weights.items():
         new = mmdet_name(name)
@@ -149,7 +152,9 @@ def publish(src: Path, dst: Path, naming: str, prefix: str | None = None) -> Pat
         parts = PARTS
         place = find_backbone(weights, parts, str(src), prefix, BESIDE_BACKBONE)
     elif naming == 'mmdet':
-        raise ValueError(f'naming mmdet is for PVT, but {src} has no {PARTS[0]}; it has {", ".join(list(weights)[:8])}')
+        raise ValueError(
+            f'naming mmdet needs a PVT, but {src} has no {PARTS[0]}; it has {", ".join(list(weights)[:8])}'
+        )
     else:
         parts = []
         place = find_backbone(weights, ['backbone'], str(src), prefix, BESIDE_BACKBONE) + 'backbone.'

@@ -58,7 +58,7 @@ def _is_made(root: Path, settings: dict[str, Any]) -> bool:
 
 
 def _make(root: Path, settings: dict[str, Any], write_split: Callable[[Path, str, int, int], None]) -> None:
-    print_log(f'Making digit scenes in {root}: {settings}', logger='current')
+    print_log(f'Generating digit scenes in {root}: {settings}', logger='current')
 
     def write(folder: Path) -> None:
         folder.mkdir()

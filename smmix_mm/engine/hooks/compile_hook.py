@@ -48,7 +48,7 @@ class CompileBackbone(Hook):
         for owner in (model, None if teacher is None else teacher.model):
             if owner is not None:
                 compile_backbone(owner, **self.options)
-        print_log('The backbone is compiled in its first forward passes, which take long', 'current')
+        print_log('The backbone is compiled in its first forward passes, which are slow', 'current')
 
 
 def compile_backbone(model: nn.Module, **options: Any) -> None:

@@ -151,7 +151,7 @@ class FiniteLossHook(Hook):
             return
         self._note(runner.message_hub, total + 1, in_a_row + 1)
         cause = f'the loss is not finite in {bad_loss}' if bad_loss else f'the gradients are not finite ({words})'
-        message = f'the update of {name_step(runner)} is skipped, number {total + 1} in this run: {cause}'
+        message = f'the update of {name_step(runner)} is skipped ({total + 1} skipped in this run): {cause}'
         if in_a_row + 1 >= self.max_skips:
             raise FloatingPointError(
                 f'{message}. {in_a_row + 1} consecutive updates were skipped, and max_skips is {self.max_skips}. '

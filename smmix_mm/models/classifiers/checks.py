@@ -85,8 +85,8 @@ def check_teacher(
     asked = list(dict.fromkeys(part for question in questions for part in question.asked))
     if asked and teacher is None:
         raise ValueError(
-            f"{name} needs a teacher for {', '.join(asked)}: set teacher=dict(type='mmpretrain.ImageClassifier', ..., "
-            f"init_cfg=dict(type='Pretrained', checkpoint=...)) of {owner}, but got None"
+            f'{name} needs a teacher for {", ".join(asked)}, but teacher of {owner} is None: set '
+            f"teacher=dict(type='mmpretrain.ImageClassifier', ..., init_cfg=dict(type='Pretrained', checkpoint=...))"
         )
     if teacher is not None:
         teacher.check(asked, name, num_classes, data_preprocessor)

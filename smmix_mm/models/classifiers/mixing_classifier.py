@@ -151,7 +151,7 @@ class MixingClassifier(ImageClassifier):
             ValueError: If the images cannot be mixed region by region, or the asked model cannot run on them.
         """
         if question.needs_teacher and self.teacher is None:
-            raise ValueError(f"{type(self).__name__} has no teacher, but by='teacher' was asked for")
+            raise ValueError(f"{type(self).__name__} has no teacher, but by='teacher' of the question needs one")
         with uncached_autocast(images.device.type, question.autocast):
             if not question.own_grid:
                 grid = self.adapter.grid(images)

@@ -76,13 +76,13 @@ class Teacher:
         if asked & {'logits', 'class_map'}:
             if self.num_classes != num_classes:
                 raise ValueError(
-                    f'teacher needs num_classes={num_classes}, the classes of the model under training, for {method}, '
-                    f'but has {self.num_classes}'
+                    f'teacher needs num_classes={num_classes} for {method}, as in the model under training, but has '
+                    f'{self.num_classes}'
                 )
             if not self._has_head:
                 raise ValueError(
-                    f'teacher needs weights of its head too for {method}: set init_cfg of the teacher, not of its '
-                    f'backbone'
+                    f'{method} also needs weights for the head of the teacher: set init_cfg of the teacher, not of '
+                    f'its backbone'
                 )
         if 'class_map' in asked:
             try:
