@@ -18,7 +18,8 @@ class Features:
 
     Attributes:
         feats: Exactly what the backbone returned, for the stock neck and head.
-        tokens: Final normalised image tokens ``(B, h * w, C)``, without extra tokens, in row-major order.
+        tokens: Final normalised image tokens ``(B, h * w, C)``, or the places of the last feature map, without extra
+            tokens, in row-major order.
         grid: Token grid ``(h, w)`` of the last block.
         attention: Image attention score of the last block ``(B, h, w)``, see
             :func:`smmix_mm.functional.image_attention`; None unless it was asked for.
@@ -26,7 +27,8 @@ class Features:
             it.
         class_attention: The class token's attention ``(B, h, w)`` in the last block that has one, see
             :func:`smmix_mm.functional.class_attention`; the image attention score where images are not classified by a
-            class token; None unless it was asked for. Neither attention carries gradients.
+            class token; None unless it was asked for. Neither attention carries gradients. In backbones without
+            attention :func:`smmix_mm.functional.activation_score` takes the place of both.
     """
 
     feats: tuple[Tensor, ...]

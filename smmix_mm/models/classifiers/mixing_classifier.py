@@ -35,7 +35,7 @@ class MixingClassifier(ImageClassifier):
     same parts, which ignores the region classifier ``region_head`` and the methods' own parameters ``mixing``.
 
     Args:
-        backbone (dict): A backbone with an adapter, see :mod:`smmix_mm.adapters`.
+        backbone (dict): A backbone with an adapter, or any that ends in a feature map, see :mod:`smmix_mm.adapters`.
         neck (dict, optional): As in ``ImageClassifier``. Defaults to None.
         head (dict): A head of one linear classifier, such as ``VisionTransformerClsHead`` or ``LinearClsHead``, whose
             loss takes soft labels.
@@ -55,8 +55,8 @@ class MixingClassifier(ImageClassifier):
         init_cfg (dict, optional): As in ``ImageClassifier``. Defaults to None.
 
     Raises:
-        ValueError: If the backbone has no adapter, the head cannot serve the methods, or a method needs a teacher and
-            there is none or it cannot answer the method's questions.
+        ValueError: If no adapter can read the backbone, the head cannot serve the methods, or a method needs a teacher
+            and there is none or it cannot answer the method's questions.
     """
 
     def __init__(

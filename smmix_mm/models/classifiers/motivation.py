@@ -1,8 +1,6 @@
 """A classifier's motivation from unmixed images, for the model under training and for a teacher alike."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +8,7 @@ from mmpretrain.models.classifiers import ImageClassifier
 from mmpretrain.models.necks import GlobalAveragePooling
 from torch import Tensor, nn
 
-from smmix_mm.adapters.base import Adapter
+from smmix_mm.adapters.base import Adapter, evaluating
 from smmix_mm.structures import Motivation, Question
 
 
@@ -114,19 +112,6 @@ def check_class_scores(model: ImageClassifier, embed_dims: int) -> None:
         raise ValueError(f'its head {type(model.head).__name__} cannot be applied at a token: {error}') from error
     if not fits:
         raise ValueError(f'its head {type(model.head).__name__} is not one linear layer on its pre_logits')
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Sets evaluation mode, and restores each module's own mode afterwards, such as that of frozen stages."""
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _rescale(images: Tensor, scale: float, stride: tuple[int, int]) -> Tensor:

@@ -26,16 +26,16 @@ class Teacher:
     It moves to the device of the images that it is asked about. Copies of the owner (averaged weights) share it.
 
     Args:
-        cfg (dict | nn.Module): Config of an ``ImageClassifier`` or a subclass, with a backbone that has an adapter and
-            an ``init_cfg`` of type ``'Pretrained'``; or a classifier that has its weights. If only the backbone has an
-            ``init_cfg``, the teacher can give attention and activations alone.
+        cfg (dict | nn.Module): Config of an ``ImageClassifier`` or a subclass, with a backbone that an adapter reads
+            and an ``init_cfg`` of type ``'Pretrained'``; or a classifier that has its weights. If only the backbone has
+            an ``init_cfg``, the teacher can give attention and activations alone.
 
     Attributes:
         model (nn.Module): The classifier, in evaluation mode and without gradients.
         num_classes (int): Classes of its head.
 
     Raises:
-        ValueError: If the config names no weights, or is not of a classifier whose backbone has an adapter.
+        ValueError: If the config names no weights, or is not of a classifier whose backbone an adapter reads.
     """
 
     def __init__(self, cfg: dict | nn.Module) -> None:
@@ -106,6 +106,8 @@ class Teacher:
         else:
             load_backbone(self.model.backbone, *checkpoint)
         self._is_loaded = True
+        # Some backbones derive tensors from their weights when they are set to evaluation, which no state_dict has.
+        self.model.eval()
 
     def motivate(self, images: Tensor, targets: Tensor | None, question: Question) -> Motivation:
         """As :func:`smmix_mm.models.classifiers.motivation.ask`.
@@ -117,7 +119,7 @@ class Teacher:
             raise RuntimeError('the teacher has no weights yet: call init_weights() of the classifier before training')
         weight = next(self.model.parameters())
         if weight.device != images.device:
-            self.model.to(images.device)
+            self.model.to(images.device).eval()
         return ask(self.model, self.adapter, images.to(weight.dtype), targets, question)
 
     def _build(self, cfg: dict) -> nn.Module:
