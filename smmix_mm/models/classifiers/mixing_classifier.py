@@ -21,7 +21,7 @@ from smmix_mm.models.pretrained import is_pretrained, load_backbone, with_strict
 from smmix_mm.registry import MODELS
 from smmix_mm.structures import Motivation, Question, RegionClassifier, settle_questions
 
-from .checks import check_alignment, check_head, check_teacher, set_one_hot_labels, without_batch_augments
+from .checks import check_alignment, check_head, check_scores, check_teacher, set_one_hot_labels, without_batch_augments
 from .motivation import ask, pool
 from .teacher import Teacher
 
@@ -93,6 +93,7 @@ class MixingClassifier(ImageClassifier):
         for method in self.mixing.methods:
             method.questions = settle_questions(method.questions, has_teacher=self.teacher is not None)
             check_teacher(self.teacher, method, self.head.num_classes, self.data_preprocessor, type(self).__name__)
+            check_scores(method, self, self.teacher)
             method.prepare(self)
         if channels_last:
             self._put_channels_last()

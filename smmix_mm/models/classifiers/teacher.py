@@ -62,7 +62,8 @@ class Teacher:
         """Refuses, before training starts, questions that the teacher cannot answer.
 
         Args:
-            asked (Iterable[str]): See :attr:`smmix_mm.structures.Question.asked`.
+            asked (Iterable[str]): See :attr:`smmix_mm.structures.Question.asked`; ``'class_activation'`` if that is a
+                question's score.
             method (str): Named in the error.
             num_classes (int): Classes of the model under training.
             data_preprocessor (nn.Module, optional): That of the model under training, whose images the teacher gets.
@@ -73,17 +74,16 @@ class Teacher:
                 to single tokens; if the teacher was trained on images that were normalised in another way.
         """
         asked = set(asked)
-        if asked & {'logits', 'class_map'}:
-            if self.num_classes != num_classes:
-                raise ValueError(
-                    f'teacher needs num_classes={num_classes}, the classes of the model under training, for {method}, '
-                    f'but has {self.num_classes}'
-                )
-            if not self._has_head:
-                raise ValueError(
-                    f'teacher needs weights of its head too for {method}: give the init_cfg to the teacher, not to its '
-                    f'backbone'
-                )
+        if asked & {'logits', 'class_map'} and self.num_classes != num_classes:
+            raise ValueError(
+                f'teacher needs num_classes={num_classes}, the classes of the model under training, for {method}, but '
+                f'has {self.num_classes}'
+            )
+        if asked & {'logits', 'class_map', 'class_activation'} and not self._has_head:
+            raise ValueError(
+                f'teacher needs weights of its head too for {method}: give the init_cfg to the teacher, not to its '
+                f'backbone'
+            )
         if 'class_map' in asked:
             try:
                 check_class_scores(self.model, self.adapter.embed_dims)
