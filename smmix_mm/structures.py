@@ -18,7 +18,8 @@ class Features:
 
     Attributes:
         feats: Exactly what the backbone returned, for the stock neck and head.
-        tokens: Final normalised image tokens ``(B, h * w, C)``, without extra tokens, in row-major order.
+        tokens: Final normalised image tokens ``(B, h * w, C)``, or the places of the last feature map, without extra
+            tokens, in row-major order.
         grid: Token grid ``(h, w)`` of the last block.
         attention: Image attention score of the last block ``(B, h, w)``, see
             :func:`smmix_mm.functional.image_attention`; None unless it was asked for.
@@ -26,7 +27,8 @@ class Features:
             it.
         class_attention: The class token's attention ``(B, h, w)`` in the last block that has one, see
             :func:`smmix_mm.functional.class_attention`; the image attention score where images are not classified by a
-            class token; None unless it was asked for. Neither attention carries gradients.
+            class token; None unless it was asked for. Neither attention carries gradients. In backbones without
+            attention :func:`smmix_mm.functional.activation_score` takes the place of both.
     """
 
     feats: tuple[Tensor, ...]
@@ -46,7 +48,10 @@ class Question:
     """What a method asks one model about the unmixed images. By default it asks nothing, and no model is run.
 
     Attributes:
-        attention: Whether the image attention score is wanted.
+        attention: Whether the image attention score is wanted, or what takes its place.
+        score: What is given as attention: ``'attention'``; ``'activation'``, the energy of the final tokens, see
+            :func:`smmix_mm.functional.activation_score`; ``'class_activation'``, the scores of the predicted class at
+            the tokens, see :func:`smmix_mm.functional.class_activation_score`; None, what the adapter reads.
         logits: Whether the logits are wanted.
         class_map: Whether a map of each image's own class is wanted.
         activation: Whether the channel mean of the final tokens is wanted.
@@ -61,6 +66,7 @@ class Question:
     """
 
     attention: bool = False
+    score: str | None = None
     logits: bool = False
     class_map: bool = False
     activation: bool = False
@@ -101,7 +107,8 @@ def settle_questions(questions: Iterable[Question], has_teacher: bool) -> tuple[
     merged: dict[str, Question] = {}
     for question in settled:
         first = merged.setdefault(question.by, question)
-        merged[question.by] = replace(first, **{name: getattr(question, name) for name in question.asked})
+        asked = (*question.asked, 'score') if question.attention else question.asked
+        merged[question.by] = replace(first, **{name: getattr(question, name) for name in asked})
     return tuple(merged[question.by] for question in settled)
 
 
@@ -112,7 +119,8 @@ class Motivation:
     Attributes:
         grid: Token grid ``(h, w)`` of the model under training, or of the model that was asked if the method has a grid
             of its own.
-        attention: Image attention score ``(B, h, w)`` on that grid; None unless it was asked for.
+        attention: Image attention score ``(B, h, w)`` on that grid, or what the question's ``score`` names; None unless
+            it was asked for.
         logits: ``(B, classes)``; None unless they were asked for.
         class_map: Score of the image's own class at each token ``(B, h', w')``, on the grid of the model that was
             asked; None unless it was asked for.

@@ -14,6 +14,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from smmix_mm.adapters import (
+    FeatureMapAdapter,
     SwinTransformerAdapter,
     Tap,
     VisionTransformerAdapter,
@@ -571,16 +572,13 @@ def test_reading_a_layer_again_and_again_leaves_nothing_behind(make_backbone, fa
     assert all(value.grad.abs().sum() > 0 for name, value in backbone.named_parameters() if 'patch_embed.' in name)
 
 
-def test_unknown_backbones_are_told_what_there_is():
-    with pytest.raises(
-        ValueError, match=r'backbone ResNet has no adapter.*CaiT, PVT, SwinTransformer, .*VisionTransformer.*ADAPTERS'
-    ):
-        build_adapter(ResNet(18))
-
-
-def test_swin_v2_is_another_family():
-    with pytest.raises(ValueError, match='backbone SwinTransformerV2 has no adapter'):
-        build_adapter(SwinTransformerV2())
+def test_backbones_without_an_adapter_are_read_by_their_map():
+    """SwinTransformerV2 is another family than SwinTransformer."""
+    for backbone in (ResNet(18), SwinTransformerV2(img_size=64, window_size=2)):
+        adapter = build_adapter(backbone)
+        assert type(adapter) is FeatureMapAdapter
+        assert not adapter.has_attention
+        assert adapter.stride == (32, 32)
 
 
 def test_a_family_includes_its_subclasses(vit_arch, pvt_arch, cait_arch, swin_arch):

@@ -1,15 +1,27 @@
-"""Adapters of stock backbones, one per family. Adapters of this project's backbones lie beside the backbones."""
+"""Adapters of stock backbones, one per family, and one for every other backbone that ends in a feature map.
 
-from .base import Adapter, Tap, build_adapter, opened, read_scores
+Adapters of this project's backbones lie beside the backbones.
+"""
+
+from .base import Adapter, Tap, build_adapter, evaluating, opened, read_scores
+from .feature_map import FeatureMapAdapter
+from .pooled_map import ConvNeXtAdapter, EdgeNeXtAdapter, HorNetAdapter, PooledMapAdapter, TinyViTAdapter
 from .swin import SwinTransformerAdapter
 from .vit import VisionTransformerAdapter
 
 __all__ = [
     'Adapter',
+    'ConvNeXtAdapter',
+    'EdgeNeXtAdapter',
+    'FeatureMapAdapter',
+    'HorNetAdapter',
+    'PooledMapAdapter',
     'SwinTransformerAdapter',
     'Tap',
+    'TinyViTAdapter',
     'VisionTransformerAdapter',
     'build_adapter',
+    'evaluating',
     'opened',
     'read_scores',
 ]

@@ -65,6 +65,23 @@ def opened(*taps: Tap) -> Iterator[None]:
             tap.close()
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Sets evaluation mode, and restores each module's own mode afterwards, such as that of frozen stages."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    for module in training:
+        # LeViT and others prepare for evaluation there, and cannot be evaluated without.
+        if type(module).train is not nn.Module.train:
+            module.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 class Adapter(ABC):
     """Reads one family of backbones. All code that depends on the family is in its adapter.
 
@@ -77,6 +94,8 @@ class Adapter(ABC):
 
     Attributes:
         family: The backbone class that this adapter reads, its subclasses included.
+        has_attention: Whether the attention is read; if not, the energy of the tokens takes its place, see
+            :func:`smmix_mm.functional.activation_score`.
         backbone: The backbone.
         embed_dims (int): Channels of the tokens.
         stride (tuple[int, int]): Height and width in pixels of the patch of a token.
@@ -85,6 +104,7 @@ class Adapter(ABC):
     """
 
     family: ClassVar[type[nn.Module]]
+    has_attention: ClassVar[bool] = True
     embed_dims: int
     stride: tuple[int, int]
     num_layers: int = 0
@@ -201,21 +221,16 @@ def build_adapter(backbone: nn.Module) -> Adapter:
     """Builds the adapter of a backbone's family, the most derived one where several fit.
 
     Args:
-        backbone (nn.Module): Any backbone.
+        backbone (nn.Module): Any backbone. Without an adapter of its own it is read by
+            :class:`smmix_mm.adapters.FeatureMapAdapter`.
 
     Returns:
         Adapter: Bound to the backbone.
 
     Raises:
-        ValueError: If no adapter is registered for the backbone's class, or the adapter refuses its settings.
+        ValueError: If the adapter refuses the backbone's settings or output.
     """
     ADAPTERS.import_from_location()
     known = {adapter.family: adapter for adapter in ADAPTERS.module_dict.values()}
-    for ancestor in type(backbone).__mro__:
-        if ancestor in known:
-            return known[ancestor](backbone)
-    families = ', '.join(sorted(family.__name__ for family in known))
-    raise ValueError(
-        f'backbone {type(backbone).__name__} has no adapter, which the mixing methods need to read its tokens and '
-        f'attention. There are adapters for {families}. To add one, register a class in smmix_mm.registry.ADAPTERS'
-    )
+    nearest = next(ancestor for ancestor in type(backbone).__mro__ if ancestor in known)
+    return known[nearest](backbone)

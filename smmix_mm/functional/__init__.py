@@ -7,7 +7,7 @@ size ``(rows, cols)`` in tokens; the *share* is the source's part of the area. U
 ``b`` of a batch of ``B`` is a target, and image ``B - 1 - b`` is its source.
 """
 
-from .attention import class_attention, image_attention, resample_scores
+from .attention import activation_score, class_activation_score, class_attention, image_attention, resample_scores
 from .fourier import low_frequency_field
 from .labels import attended_labels, attention_share, content_map, mix_pairs, region_share
 from .losses import consistency_loss, region_means
@@ -39,6 +39,7 @@ from .saliency import box_mask_around, gaussian_blur, peak_pixels, spectral_resi
 __all__ = [
     'Box',
     'Region',
+    'activation_score',
     'arrange_blocks',
     'attended_labels',
     'attention_share',
@@ -48,6 +49,7 @@ __all__ = [
     'box_mask',
     'box_mask_around',
     'box_share',
+    'class_activation_score',
     'class_attention',
     'clipped_box',
     'consistency_loss',

@@ -1,4 +1,4 @@
-"""Scores of tokens: how much attention they receive."""
+"""Scores of tokens: how much attention they receive, and what takes its place in backbones without attention."""
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +49,41 @@ def class_attention(query: Tensor, key: Tensor, num_extra_tokens: int = 1, scale
     return scores.softmax(dim=-1, dtype=dtype).mean(dim=(1, 2))[:, num_extra_tokens:]
 
 
+@torch.no_grad()
+def activation_score(maps: Tensor) -> Tensor:
+    r"""Energy of every token: the sum over channels of its squared activations, divided by the sum of all tokens.
+
+    `Paying More Attention to Attention <https://arxiv.org/abs/1612.03928>`_ (ICLR 2017), :math:`F_{sum}^2`.
+
+    Args:
+        maps (Tensor): ``(B, N, C)``, floating.
+
+    Returns:
+        Tensor: ``(B, N)``, each entry in [0, 1], summing to 1 for each image, without gradients, in float32 (float64
+        for float64 input). A map of zeros gives equal scores.
+    """
+    maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
+    return _divide_by_sum(maps.square().sum(dim=2))
+
+
+@torch.no_grad()
+def class_activation_score(scores: Tensor) -> Tensor:
+    """Turns the scores of one class at every token into a distribution: the least becomes 0, the sum 1.
+
+    The class activation map of `Learning Deep Features for Discriminative Localization
+    <https://arxiv.org/abs/1512.04150>`_ (CVPR 2016), shifted and scaled.
+
+    Args:
+        scores (Tensor): ``(B, N)``, floating.
+
+    Returns:
+        Tensor: ``(B, N)``, each entry in [0, 1], summing to 1 for each image, without gradients, in float32 (float64
+        for float64 input). Equal scores stay equal.
+    """
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    return _divide_by_sum(scores - scores.amin(dim=1, keepdim=True))
+
+
 def resample_scores(scores: Tensor, grid: tuple[int, int]) -> Tensor:
     """Resamples scores from one token grid to another: bilinear, with antialiasing where the new grid is coarser.
 
@@ -63,3 +98,9 @@ def resample_scores(scores: Tensor, grid: tuple[int, int]) -> Tensor:
         return scores
     resized = F.interpolate(scores.unsqueeze(1), tuple(grid), mode='bilinear', align_corners=False, antialias=True)
     return resized.squeeze(1)
+
+
+def _divide_by_sum(scores: Tensor) -> Tensor:
+    """Divides ``(B, N)`` by its sums over ``N``; rows of zeros become uniform."""
+    total = scores.sum(dim=1, keepdim=True)
+    return torch.where(total > 0, scores / total, 1 / scores.shape[1])

@@ -18,6 +18,8 @@ from .base import Answers, MixingMethod
 from .checks import check_choice, check_number
 from .labels import label_by_attention, label_by_content
 
+SCORES = ('attention', 'activation', 'class_activation')
+
 
 @BATCH_AUGMENTS.register_module()
 class SMMix(MixingMethod):
@@ -46,6 +48,11 @@ class SMMix(MixingMethod):
         consistency (str): What the prediction of the mixed image should agree with: ``'logits'``, the softmax of the
             mixed logits of source and target (the authors' code); ``'probabilities'``, their mixed probabilities (the
             paper). Defaults to ``'logits'``.
+        score (str, optional): What decides where regions are cut and pasted: ``'attention'``, of the last block;
+            ``'activation'``, the energy of the final tokens, see :func:`smmix_mm.functional.activation_score`;
+            ``'class_activation'``, the scores of the predicted class at the tokens, see
+            :func:`smmix_mm.functional.class_activation_score`; None, the attention in backbones where it is read, and
+            the energy in others. Only the attention is in the paper. Defaults to None.
         motivated_by (str, optional): The model that gives attention and logits: ``'model'``, the one under training;
             ``'teacher'``, a frozen one (the paper's Table 9); None, the classifier's teacher if it has one, and the
             model otherwise. Defaults to None.
@@ -74,6 +81,7 @@ class SMMix(MixingMethod):
         placement: str = 'max_min',
         region_head: str = 'separate',
         consistency: str = 'logits',
+        score: str | None = None,
         motivated_by: str | None = None,
         motivation_scale: float = 1.0,
         motivation_autocast: bool = True,
@@ -85,6 +93,7 @@ class SMMix(MixingMethod):
         self.region_rule = check_choice('SMMix', 'region_rule', region_rule, ('integer', 'ratio'))
         self.placement = check_choice('SMMix', 'placement', placement, ('max_min', 'cutmix'))
         self.consistency = check_choice('SMMix', 'consistency', consistency, ('logits', 'probabilities'))
+        self.score = check_choice('SMMix', 'score', score, (None, *SCORES))
         self.motivated_by = check_choice('SMMix', 'motivated_by', motivated_by, (None, 'model', 'teacher'))
         self.motivation_scale = check_number(
             'SMMix', 'motivation_scale', motivation_scale, 'a number in (0, 1]', lambda value: 0 < value <= 1
@@ -102,6 +111,7 @@ class SMMix(MixingMethod):
         self.questions = (
             Question(
                 attention=placement == 'max_min',
+                score=self.score if placement == 'max_min' else None,
                 logits=self.loss.con_weight > 0,
                 by=self.motivated_by,
                 scale=self.motivation_scale,
@@ -208,9 +218,9 @@ class SMMix(MixingMethod):
     def extra_repr(self) -> str:
         return (
             f'side_ratio={self.side_ratio}, region_rule={self.region_rule!r}, placement={self.placement!r}, '
-            f'region_head={self.region_head!r}, consistency={self.consistency!r}, motivated_by={self.motivated_by!r}, '
-            f'motivation_scale={self.motivation_scale}, motivation_autocast={self.motivation_autocast}, '
-            f'label_reconstruction={self.label_reconstruction!r}'
+            f'region_head={self.region_head!r}, consistency={self.consistency!r}, score={self.score!r}, '
+            f'motivated_by={self.motivated_by!r}, motivation_scale={self.motivation_scale}, '
+            f'motivation_autocast={self.motivation_autocast}, label_reconstruction={self.label_reconstruction!r}'
         )
 
 

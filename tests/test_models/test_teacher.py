@@ -239,9 +239,9 @@ def test_bad_teachers_are_refused_by_name(make_classifier, make_teacher):
         make_classifier(augments=SMMIX, teacher={key: value for key, value in cfg.items() if key != 'init_cfg'})
     with pytest.raises(ValueError, match=r'needs the path of a checkpoint, but got None'):
         make_classifier(augments=SMMIX, teacher=cfg | dict(init_cfg=dict(type='Pretrained')))
-    resnet = dict(type='mmpretrain.ResNet', depth=18)
-    with pytest.raises(ValueError, match=r'teacher: backbone ResNet has no adapter'):
-        make_classifier(augments=SMMIX, teacher=cfg | dict(backbone=resnet))
+    conformer = dict(type='mmpretrain.Conformer', arch='tiny')
+    with pytest.raises(ValueError, match=r'teacher: Conformer returns several tensors'):
+        make_classifier(augments=SMMIX, teacher=cfg | dict(backbone=conformer | dict(init_cfg=cfg['init_cfg'])))
     with pytest.raises(ValueError, match=r'teacher has to be a classifier.*VisionTransformer'):
         make_classifier(augments=SMMIX, teacher=cfg['backbone'] | dict(init_cfg=cfg['init_cfg']))
 

@@ -9,6 +9,7 @@ mixing = dict(
             placement='max_min',
             region_head='separate',
             consistency='logits',
+            score=None,
             motivated_by=None,
             motivation_scale=1.0,
             motivation_autocast=True,

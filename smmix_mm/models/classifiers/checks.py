@@ -8,8 +8,9 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 from smmix_mm.adapters.base import Adapter
-from smmix_mm.mixing.base import MixingMethod
+from smmix_mm.mixing.base import MixingMethod, TrainedModel
 
+from .motivation import check_class_scores
 from .teacher import Teacher
 
 
@@ -83,6 +84,8 @@ def check_teacher(
     """
     name, questions = type(method).__name__, [question for question in method.questions if question.needs_teacher]
     asked = list(dict.fromkeys(part for question in questions for part in question.asked))
+    if any(question.score == 'class_activation' for question in questions):
+        asked.append('class_activation')
     if asked and teacher is None:
         raise ValueError(
             f'{name} needs a teacher for {", ".join(asked)}, but teacher of {owner} is None: set '
@@ -90,6 +93,36 @@ def check_teacher(
         )
     if teacher is not None:
         teacher.check(asked, name, num_classes, data_preprocessor)
+
+
+def check_scores(method: MixingMethod, model: TrainedModel, teacher: Teacher | None) -> None:
+    """Refuses a method whose questions are for a score that the asked model cannot give.
+
+    Args:
+        method (MixingMethod): The method, its questions settled and its teacher checked.
+        model (TrainedModel): The model under training.
+        teacher (Teacher, optional): Of the classifier.
+
+    Raises:
+        ValueError: If the backbone has no attention that is read, or the classifier cannot be applied to single tokens.
+    """
+    name = type(method).__name__
+    for question in method.questions:
+        adapter = teacher.adapter if question.needs_teacher else model.adapter
+        if question.score == 'attention' and not adapter.has_attention:
+            raise ValueError(
+                f"score='attention' of {name} needs a backbone whose attention is read, but that of "
+                f"{type(adapter.backbone).__name__} is not; set score=None, 'activation' or 'class_activation'"
+            )
+        if question.score == 'class_activation':
+            try:
+                check_class_scores(teacher.model if question.needs_teacher else model, adapter.embed_dims)
+            except ValueError as error:
+                whose = 'teacher' if question.needs_teacher else 'model'
+                raise ValueError(
+                    f"score='class_activation' of {name} needs the classifier of the {whose} at every token: {error}; "
+                    f"set score=None, 'attention' or 'activation'"
+                ) from error
 
 
 def check_alignment(size: tuple[int, int], grid: tuple[int, int], adapter: Adapter) -> None:

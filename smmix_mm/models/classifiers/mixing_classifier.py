@@ -21,7 +21,7 @@ from smmix_mm.models.pretrained import is_pretrained, load_backbone, with_strict
 from smmix_mm.registry import MODELS
 from smmix_mm.structures import Motivation, Question, RegionClassifier, settle_questions
 
-from .checks import check_alignment, check_head, check_teacher, set_one_hot_labels, without_batch_augments
+from .checks import check_alignment, check_head, check_scores, check_teacher, set_one_hot_labels, without_batch_augments
 from .motivation import ask, pool
 from .teacher import Teacher
 
@@ -35,7 +35,7 @@ class MixingClassifier(ImageClassifier):
     same parts, which ignores the region classifier ``region_head`` and the methods' own parameters ``mixing``.
 
     Args:
-        backbone (dict): A backbone with an adapter, see :mod:`smmix_mm.adapters`.
+        backbone (dict): A backbone with an adapter, or any that ends in a feature map, see :mod:`smmix_mm.adapters`.
         neck (dict, optional): As in ``ImageClassifier``. Defaults to None.
         head (dict): A head of one linear classifier, such as ``VisionTransformerClsHead`` or ``LinearClsHead``, whose
             loss takes soft labels.
@@ -55,8 +55,8 @@ class MixingClassifier(ImageClassifier):
         init_cfg (dict, optional): As in ``ImageClassifier``. Defaults to None.
 
     Raises:
-        ValueError: If the backbone has no adapter, the head cannot serve the methods, or a method needs a teacher and
-            there is none or it cannot answer the method's questions.
+        ValueError: If no adapter can read the backbone, the head cannot serve the methods, or a method needs a teacher
+            and there is none or it cannot answer the method's questions.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class MixingClassifier(ImageClassifier):
         for method in self.mixing.methods:
             method.questions = settle_questions(method.questions, has_teacher=self.teacher is not None)
             check_teacher(self.teacher, method, self.head.num_classes, self.data_preprocessor, type(self).__name__)
+            check_scores(method, self, self.teacher)
             method.prepare(self)
         if channels_last:
             self._put_channels_last()

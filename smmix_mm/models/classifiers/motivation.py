@@ -1,8 +1,6 @@
 """A classifier's motivation from unmixed images, for the model under training and for a teacher alike."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +8,9 @@ from mmpretrain.models.classifiers import ImageClassifier
 from mmpretrain.models.necks import GlobalAveragePooling
 from torch import Tensor, nn
 
-from smmix_mm.adapters.base import Adapter
-from smmix_mm.structures import Motivation, Question
+from smmix_mm import functional
+from smmix_mm.adapters.base import Adapter, evaluating
+from smmix_mm.structures import Features, Motivation, Question
 
 
 def ask(
@@ -38,12 +37,13 @@ def ask(
     with torch.set_grad_enabled(input_loss is not None), evaluating(model):
         images = _rescale(images, question.scale, adapter.stride).requires_grad_(input_loss is not None)
         adapter.check_size(tuple(images.shape[-2:]))
-        features = adapter.read(images, attention=question.attention)
+        features = adapter.read(images, attention=question.attention and question.score in (None, 'attention'))
         tokens, grid = features.tokens, features.grid
-        scores = classify(model, features.feats) if question.logits or input_loss else None
+        needs_logits = question.logits or input_loss or question.score == 'class_activation'
+        scores = classify(model, features.feats) if needs_logits else None
         return Motivation(
             grid=grid,
-            attention=features.attention,
+            attention=_score(model, features, scores, question) if question.attention else None,
             logits=scores.detach() if question.logits else None,
             # Within evaluation mode, since gradient checkpointing recomputes activations here.
             input_gradient=torch.autograd.grad(input_loss(scores, targets), images)[0] if input_loss else None,
@@ -116,17 +116,15 @@ def check_class_scores(model: ImageClassifier, embed_dims: int) -> None:
         raise ValueError(f'its head {type(model.head).__name__} is not a single linear layer on pre_logits')
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Sets evaluation mode, and restores each module's own mode afterwards, such as that of frozen stages."""
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
+def _score(model: ImageClassifier, features: Features, logits: Tensor | None, question: Question) -> Tensor:
+    """What the question wants as attention, ``(B, h, w)``."""
+    if question.score == 'activation':
+        return functional.activation_score(features.tokens).unflatten(1, features.grid)
+    if question.score == 'class_activation':
+        predicted = F.one_hot(logits.detach().argmax(dim=1), logits.shape[1])
+        of_class = class_scores(model, features.tokens, predicted)
+        return functional.class_activation_score(of_class).unflatten(1, features.grid)
+    return features.attention
 
 
 def _rescale(images: Tensor, scale: float, stride: tuple[int, int]) -> Tensor:

@@ -26,16 +26,16 @@ class Teacher:
     It moves to the device of the images that it is asked about. Copies of the owner (averaged weights) share it.
 
     Args:
-        cfg (dict | nn.Module): Config of an ``ImageClassifier`` or a subclass, with a backbone that has an adapter and
-            an ``init_cfg`` of type ``'Pretrained'``; or a classifier that has its weights. If only the backbone has an
-            ``init_cfg``, the teacher can give attention and activations alone.
+        cfg (dict | nn.Module): Config of an ``ImageClassifier`` or a subclass, with a backbone that an adapter reads
+            and an ``init_cfg`` of type ``'Pretrained'``; or a classifier that has its weights. If only the backbone has
+            an ``init_cfg``, the teacher can give attention and activations alone.
 
     Attributes:
         model (nn.Module): The classifier, in evaluation mode and without gradients.
         num_classes (int): Classes of its head.
 
     Raises:
-        ValueError: If the config names no weights, or is not of a classifier whose backbone has an adapter.
+        ValueError: If the config names no weights, or is not of a classifier whose backbone an adapter reads.
     """
 
     def __init__(self, cfg: dict | nn.Module) -> None:
@@ -62,7 +62,8 @@ class Teacher:
         """Refuses, before training starts, questions that the teacher cannot answer.
 
         Args:
-            asked (Iterable[str]): See :attr:`smmix_mm.structures.Question.asked`.
+            asked (Iterable[str]): See :attr:`smmix_mm.structures.Question.asked`; ``'class_activation'`` if that is a
+                question's score.
             method (str): Named in the error.
             num_classes (int): Classes of the model under training.
             data_preprocessor (nn.Module, optional): That of the model under training, whose images the teacher gets.
@@ -73,17 +74,16 @@ class Teacher:
                 to single tokens; if the teacher was trained on images that were normalised in another way.
         """
         asked = set(asked)
-        if asked & {'logits', 'class_map'}:
-            if self.num_classes != num_classes:
-                raise ValueError(
-                    f'teacher needs num_classes={num_classes} for {method}, as in the model under training, but has '
-                    f'{self.num_classes}'
-                )
-            if not self._has_head:
-                raise ValueError(
-                    f'{method} also needs weights for the head of the teacher: set init_cfg of the teacher, not of '
-                    f'its backbone'
-                )
+        if asked & {'logits', 'class_map'} and self.num_classes != num_classes:
+            raise ValueError(
+                f'teacher needs num_classes={num_classes} for {method}, as in the model under training, but has '
+                f'{self.num_classes}'
+            )
+        if asked & {'logits', 'class_map', 'class_activation'} and not self._has_head:
+            raise ValueError(
+                f'{method} also needs weights for the head of the teacher: set init_cfg of the teacher, not of its '
+                f'backbone'
+            )
         if 'class_map' in asked:
             try:
                 check_class_scores(self.model, self.adapter.embed_dims)
@@ -106,6 +106,8 @@ class Teacher:
         else:
             load_backbone(self.model.backbone, *checkpoint)
         self._is_loaded = True
+        # Some backbones derive tensors from their weights when they are set to evaluation, which no state_dict has.
+        self.model.eval()
 
     def motivate(self, images: Tensor, targets: Tensor | None, question: Question) -> Motivation:
         """As :func:`smmix_mm.models.classifiers.motivation.ask`.
@@ -117,7 +119,7 @@ class Teacher:
             raise RuntimeError('the teacher has no weights yet: call init_weights() of the classifier before training')
         weight = next(self.model.parameters())
         if weight.device != images.device:
-            self.model.to(images.device)
+            self.model.to(images.device).eval()
         return ask(self.model, self.adapter, images.to(weight.dtype), targets, question)
 
     def _build(self, cfg: dict) -> nn.Module:

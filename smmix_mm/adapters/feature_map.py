@@ -1,0 +1,167 @@
+"""Adapter of every backbone that ends in a feature map and has no adapter of its own."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from smmix_mm import functional
+from smmix_mm.registry import ADAPTERS
+from smmix_mm.structures import Features
+
+from .base import Adapter, evaluating
+
+Size = tuple[int, int]
+
+
+@ADAPTERS.register_module()
+class FeatureMapAdapter(Adapter):
+    """Reads backbones whose last output is a feature map, ``(B, C, h, w)`` or ``(B, C, h * w)``.
+
+    Tokens are the places of the map. Their energy takes the place of both attentions, see
+    :func:`smmix_mm.functional.activation_score`. There are no layers to read.
+
+    Channels and stride are learned from one black image when the adapter is built, of the size that the backbone was
+    built for (its ``img_size``, or 224 x 224). Other sizes are tried in the same way, once each.
+
+    Args:
+        backbone (nn.Module): Any backbone that returns a tuple, as mmpretrain's do.
+
+    Raises:
+        ValueError: If the backbone's last output is not a map of several tokens, or the backbone cannot run.
+    """
+
+    family = nn.Module
+    has_attention = False
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__(backbone)
+        self._name = type(backbone).__name__
+        size = _size_built_for(backbone)
+        last_map = self._try(size, 'set its img_size to another, or register an adapter')
+        self.embed_dims = last_map.shape[1]
+        grid = self._grid_of_map(last_map, size)
+        if math.prod(grid) == 1:
+            raise ValueError(
+                f'{self._name} gives a map of one token for {size[0]} x {size[1]} pixels, but regions are made of '
+                f'several; {self._if_pooled()}'
+            )
+        if size[0] % grid[0] or size[1] % grid[1]:
+            raise ValueError(self._misaligned(size, grid))
+        self.stride = (size[0] // grid[0], size[1] // grid[1])
+        self._sizes = {size}
+
+    def read(self, images: Tensor, attention: bool = False, class_attention: bool = False) -> Features:
+        size = tuple(images.shape[-2:])
+        self.check_size(size)
+        feats, last_map = self._run(images)
+        grid, scores = self.grid(images), None
+        if attention or class_attention:
+            scores = functional.activation_score(last_map.flatten(2).mT).unflatten(1, grid)
+        return Features(
+            feats=feats,
+            tokens=self._tokens(last_map),
+            grid=grid,
+            attention=scores if attention else None,
+            class_attention=scores if class_attention else None,
+        )
+
+    def grid(self, images: Tensor) -> Size:
+        return self._grid(images.shape[-2:])
+
+    def check_size(self, size: Size) -> None:
+        if size in self._sizes:
+            return
+        last_map = self._try(size, 'use the size that it was built for, and motivation_scale=1')
+        found = tuple(last_map.shape[2:])
+        expected = self._grid(size)
+        if found not in (expected, (math.prod(expected),)):
+            raise ValueError(self._misaligned(size, found))
+        self._sizes.add(size)
+
+    def _run(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Runs the backbone and returns its output and the map ``(B, C, h, w)`` or ``(B, C, h * w)``."""
+        feats = self.backbone(images)
+        return feats, self._last_map(feats)
+
+    def _tokens(self, last_map: Tensor) -> Tensor:
+        """Converts the map to tokens ``(B, h * w, C)``."""
+        return last_map.flatten(2).mT
+
+    def _grid(self, size: Size) -> Size:
+        rows, cols = (math.ceil(side / step) for side, step in zip(size, self.stride, strict=True))
+        return rows, cols
+
+    def _try(self, size: Size, advice: str) -> Tensor:
+        """The map of one black image; if there is none, the error gives advice. The backbone is not changed."""
+        like = next(self.backbone.parameters(), torch.empty(0))
+        convolutions = (module for module in self.backbone.modules() if isinstance(module, nn.Conv2d))
+        channels = next((layer.in_channels for layer in convolutions), 3)
+        image = torch.zeros(1, channels, *size, device=like.device, dtype=like.dtype)
+        try:
+            with torch.no_grad(), torch.autocast(like.device.type, enabled=False), evaluating(self.backbone):
+                last_map = self._run(image)[1]
+        except _UnreadableError as error:
+            raise ValueError(str(error)) from None
+        except Exception as error:
+            raise ValueError(
+                f'{self._name} cannot run on images of {size[0]} x {size[1]} pixels ({error}); {advice}'
+            ) from error
+        return last_map
+
+    def _last_map(self, feats: Any) -> Tensor:
+        """The last output, if it is a map."""
+        if not isinstance(feats, tuple | list) or not len(feats):
+            raise _UnreadableError(
+                f'{self._name} returns a {type(feats).__name__}, but a tuple of the outputs of its stages is needed, '
+                f'as from the backbones of mmpretrain; return one, or register an adapter'
+            )
+        last = feats[-1]
+        if isinstance(last, tuple | list):
+            raise _UnreadableError(
+                f'{self._name} returns several tensors for its last stage, of which none alone is the map that is '
+                f'classified; choose another backbone, or register an adapter'
+            )
+        if last.ndim not in (3, 4):
+            raise _UnreadableError(
+                f'{self._name} returns a vector of shape {tuple(last.shape)} for one image, but its last output has to '
+                f'be a map, (B, C, h, w) or (B, C, N); {self._if_pooled()}'
+            )
+        return last
+
+    def _grid_of_map(self, last_map: Tensor, size: Size) -> Size:
+        """Token grid of the map of images of this size; that of ``(B, C, N)`` has the images' aspect ratio."""
+        if last_map.ndim == 4:
+            return tuple(last_map.shape[2:])
+        count = last_map.shape[2]
+        rows = max(1, round(math.sqrt(count * size[0] / size[1])))
+        if count % rows or rows * size[1] != count // rows * size[0]:
+            raise ValueError(
+                f'{self._name} returns {count} tokens of {last_map.shape[1]} channels for {size[0]} x {size[1]} '
+                f"pixels, which no grid of that aspect ratio has; set out_type='featmap' of it, or register an adapter"
+            )
+        return rows, count // rows
+
+    def _if_pooled(self) -> str:
+        return (
+            "if it has a classifier of its own, leave num_classes out; if it pools its map, set out_type='featmap' or "
+            'gap_before_final_norm=False where it has these, with the neck GlobalAveragePooling; or register an adapter'
+        )
+
+    def _misaligned(self, size: Size, grid: tuple[int, ...]) -> str:
+        found = ' x '.join(str(side) for side in grid)
+        return (
+            f'{self._name} gives {found} tokens for {size[0]} x {size[1]} pixels: it pads or crops its input, so that '
+            f'tokens and pixels do not line up; choose sizes that its stride divides, or another backbone'
+        )
+
+
+class _UnreadableError(Exception):
+    """Output that is no map, whatever the size of the images."""
+
+
+def _size_built_for(backbone: nn.Module) -> Size:
+    embed = getattr(backbone, 'patch_embed', None)
+    size = getattr(backbone, 'img_size', None) or getattr(embed, 'init_input_size', None) or 224
+    return (size, size) if isinstance(size, int) else tuple(size)
