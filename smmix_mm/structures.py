@@ -49,9 +49,10 @@ class Question:
 
     Attributes:
         attention: Whether the image attention score is wanted, or what takes its place.
-        score: What is given as attention: ``'attention'``; ``'activation'``, the energy of the final tokens, see
-            :func:`smmix_mm.functional.activation_score`; ``'class_activation'``, the scores of the predicted class at
-            the tokens, see :func:`smmix_mm.functional.class_activation_score`; None, what the adapter reads.
+        score: What is given as attention: ``'attention'``; ``'activation'``, the energy of the final tokens, or in
+            backbones without attention what their adapter reads, see :func:`smmix_mm.functional.activation_score`;
+            ``'class_activation'``, the scores of the predicted class at the tokens, see
+            :func:`smmix_mm.functional.class_activation_score`; None, what the adapter reads.
         logits: Whether the logits are wanted.
         class_map: Whether a map of each image's own class is wanted.
         activation: Whether the channel mean of the final tokens is wanted.

@@ -44,6 +44,8 @@ MIXER = dict(
     img_size=(32, 48),
     patch_size=8,
 )
+VIT_ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
+BEIT = dict(type='mmpretrain.BEiTViT', arch=VIT_ARCH, img_size=32, patch_size=8)
 ATTENTION = Question(attention=True, by='model')
 
 
@@ -185,6 +187,45 @@ def test_tokens_of_pooled_maps_are_those_of_the_map(cfg, size):
     assert (spread.max(1).values > 1.05 * spread.min(1).values).all()
 
 
+@pytest.mark.parametrize(
+    'cfg',
+    [
+        dict(type='mmpretrain.BEiTViT', arch=VIT_ARCH, img_size=32, patch_size=8),
+        dict(
+            type='mmpretrain.BEiTViT', arch=VIT_ARCH, img_size=32, patch_size=8, out_type='cls_token', final_norm=True
+        ),
+        dict(type='mmpretrain.ViTEVA02', arch=VIT_ARCH, img_size=32, patch_size=8),
+        dict(type='mmpretrain.XCiT', img_size=32, patch_size=8, embed_dims=32, depth=2, num_heads=2, tokens_norm=True),
+    ],
+    ids=['beit, mean', 'beit, class token', 'eva02', 'xcit'],
+)
+@torch.no_grad()
+def test_tokens_of_transformers_without_read_attention(make_samples, cfg):
+    """Those of the map that the backbone puts out if it is asked for one; the energy is that before the norm."""
+    model = build(cfg, None, [dict(type='smmix_mm.SMMix', side_ratio=0.5)])
+    backbone, images, seen = model.eval().backbone, torch.randn(2, 3, 32, 32), []
+    norm = next(getattr(backbone, name) for name in ('ln1', 'ln2', 'norm') if hasattr(backbone, name))
+    features = model.adapter.read(images, attention=True)
+    norm.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    assert backbone(images)[0].equal(features.feats[0])
+    out_type, backbone.out_type = backbone.out_type, 'featmap'
+    last_map = backbone(images)[0]
+    backbone.out_type = out_type
+    tokens = last_map.flatten(2).mT
+    if out_type == 'avg_featmap':
+        tokens = backbone.ln2(tokens)
+    else:
+        last_map = seen[0][:, 1:].mT.unflatten(2, (4, 4))
+    torch.testing.assert_close(features.attention, energy_by_loops(last_map))
+    torch.testing.assert_close(features.tokens, tokens)
+    assert features.grid == (4, 4)
+    assert model.adapter.stride == (8, 8)
+    with torch.enable_grad():
+        losses = model.train().loss(images, make_samples([0, 1]))
+        sum(losses.values()).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
 @pytest.mark.parametrize(('cfg', 'neck', 'side'), [(RESNET, GAP, 16), (CONVNEXT, None, 32)], ids=['resnet', 'convnext'])
 @pytest.mark.parametrize('batch', [1, 3])
 def test_a_training_step_equals_one_by_loops(make_samples, cfg, neck, side, batch):
@@ -295,6 +336,8 @@ def test_a_teacher_gives_any_score(score):
     assert found.grid == found.attention.shape[1:] == (8, 8)
     by_itself = teacher.motivate(Question(attention=True, score=score, by='model'), images).attention
     torch.testing.assert_close(found.attention, functional.resample_scores(by_itself, (8, 8)))
+    if score != 'class_activation':
+        assert by_itself.equal(teacher.adapter.read(images, attention=True).attention)
 
 
 class Made(nn.Module):
@@ -334,6 +377,11 @@ def test_backbones_without_a_map_are_refused(make, message):
     [
         (dict(type='mmpretrain.Conformer', arch='tiny'), 'Conformer returns several tensors for its last stage'),
         (dict(type='mmpretrain.LeNet5', num_classes=10), 'LeNet5 cannot run on images of 224 x 224 pixels'),
+        (
+            BEIT | dict(out_type='cls_token'),
+            "BEiTViT needs tokens behind a norm.*'cls_token' and final_norm=False; set",
+        ),
+        (dict(type='mmpretrain.ViTEVA02', arch=VIT_ARCH, img_size=32, out_type='raw'), "ViTEVA02 .* out_type='raw'"),
         (CONVNEXT | dict(out_indices=(0, 1)), r'out_indices of ConvNeXt .* last stage, 3, .*\(0, 1\)'),
         (CONVNEXT | dict(norm_cfg=dict(type='BN')), 'norm_cfg of ConvNeXt makes the final norm BatchNorm2d'),
     ],
@@ -395,7 +443,7 @@ MODELS_OF_MMPRETRAIN = Path(mmpretrain.__file__).parent / '.mim/configs/_base_/m
 @pytest.mark.parametrize(
     ('name', 'changes', 'side'),
     [
-        ('resnet18_cifar', {}, 32),
+        ('resnet18_cifar', {}, 16),
         ('mobilenet_v3/mobilenet_v3_small_imagenet', {}, 64),
         ('convnext/convnext-tiny', {'backbone.arch': 'atto', 'head.in_channels': 320}, 64),
         ('poolformer/poolformer_s12', {}, 64),

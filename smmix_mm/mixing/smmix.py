@@ -49,7 +49,7 @@ class SMMix(MixingMethod):
             mixed logits of source and target (the authors' code); ``'probabilities'``, their mixed probabilities (the
             paper). Defaults to ``'logits'``.
         score (str, optional): What decides where regions are cut and pasted: ``'attention'``, of the last block;
-            ``'activation'``, the energy of the final tokens, see :func:`smmix_mm.functional.activation_score`;
+            ``'activation'``, the energy of the tokens, see :func:`smmix_mm.functional.activation_score`;
             ``'class_activation'``, the scores of the predicted class at the tokens, see
             :func:`smmix_mm.functional.class_activation_score`; None, the attention in backbones where it is read, and
             the energy in others. Only the attention is in the paper. Defaults to None.

@@ -37,7 +37,9 @@ def ask(
     with torch.set_grad_enabled(input_loss is not None), evaluating(model):
         images = _rescale(images, question.scale, adapter.stride).requires_grad_(input_loss is not None)
         adapter.check_size(tuple(images.shape[-2:]))
-        features = adapter.read(images, attention=question.attention and question.score in (None, 'attention'))
+        # Without attention the adapter gives the energy, in some families of the tokens before their norm.
+        own_scores = (None, 'attention') if adapter.has_attention else (None, 'activation')
+        features = adapter.read(images, attention=question.attention and question.score in own_scores)
         tokens, grid = features.tokens, features.grid
         needs_logits = question.logits or input_loss or question.score == 'class_activation'
         scores = classify(model, features.feats) if needs_logits else None
@@ -118,12 +120,12 @@ def check_class_scores(model: ImageClassifier, embed_dims: int) -> None:
 
 def _score(model: ImageClassifier, features: Features, logits: Tensor | None, question: Question) -> Tensor:
     """What the question wants as attention, ``(B, h, w)``."""
-    if question.score == 'activation':
-        return functional.activation_score(features.tokens).unflatten(1, features.grid)
     if question.score == 'class_activation':
         predicted = F.one_hot(logits.detach().argmax(dim=1), logits.shape[1])
         of_class = class_scores(model, features.tokens, predicted)
         return functional.class_activation_score(of_class).unflatten(1, features.grid)
+    if features.attention is None:
+        return functional.activation_score(features.tokens).unflatten(1, features.grid)
     return features.attention
 
 
