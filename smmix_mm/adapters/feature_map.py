@@ -1,6 +1,7 @@
 """Adapter of every backbone that ends in a feature map and has no adapter of its own."""
 
 import math
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from smmix_mm import functional
 from smmix_mm.registry import ADAPTERS
 from smmix_mm.structures import Features
 
-from .base import Adapter, evaluating
+from .base import Adapter, Tap, evaluating, opened
 
 Size = tuple[int, int]
 
@@ -57,11 +58,12 @@ class FeatureMapAdapter(Adapter):
         self.check_size(size)
         feats, last_map = self._run(images)
         grid, scores = self.grid(images), None
+        places = last_map.flatten(2).mT
         if attention or class_attention:
-            scores = functional.activation_score(last_map.flatten(2).mT).unflatten(1, grid)
+            scores = functional.activation_score(places).unflatten(1, grid)
         return Features(
             feats=feats,
-            tokens=self._tokens(last_map),
+            tokens=self._normalise(places),
             grid=grid,
             attention=scores if attention else None,
             class_attention=scores if class_attention else None,
@@ -85,9 +87,9 @@ class FeatureMapAdapter(Adapter):
         feats = self.backbone(images)
         return feats, self._last_map(feats)
 
-    def _tokens(self, last_map: Tensor) -> Tensor:
-        """Converts the map to tokens ``(B, h * w, C)``."""
-        return last_map.flatten(2).mT
+    def _normalise(self, places: Tensor) -> Tensor:
+        """Converts the places of the map ``(B, h * w, C)`` to tokens: here they are the same."""
+        return places
 
     def _grid(self, size: Size) -> Size:
         rows, cols = (math.ceil(side / step) for side, step in zip(size, self.stride, strict=True))
@@ -155,6 +157,34 @@ class FeatureMapAdapter(Adapter):
             f'{self._name} gives {found} tokens for {size[0]} x {size[1]} pixels: it pads or crops its input, so that '
             f'tokens and pixels do not line up; choose sizes that its stride divides, or another backbone'
         )
+
+
+class TappedMapAdapter(FeatureMapAdapter):
+    """Reads the map from a module of the backbone, where the backbone's own output is pooled or normalised already.
+
+    The attention's place is taken by the energy before the final norm: after a LayerNorm all tokens have nearly the
+    same.
+
+    Args:
+        backbone (nn.Module): As in :class:`FeatureMapAdapter`.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        self._last_output = Tap(self._last_module(backbone))
+        super().__init__(backbone)
+
+    @abstractmethod
+    def _last_module(self, backbone: nn.Module) -> nn.Module:
+        """The module whose output is read."""
+
+    def _map(self, output: Tensor) -> Tensor:
+        """Converts the module's output to ``(B, C, h, w)`` or ``(B, C, h * w)``."""
+        return output
+
+    def _run(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        with opened(self._last_output):
+            feats = self.backbone(images)
+            return feats, self._map(self._last_output.value)
 
 
 class _UnreadableError(Exception):

@@ -5,15 +5,13 @@ from torch import Tensor, nn
 
 from smmix_mm.registry import ADAPTERS
 
-from .base import Tap, opened
-from .feature_map import FeatureMapAdapter
+from .feature_map import TappedMapAdapter
 
 
-class LastTokensAdapter(FeatureMapAdapter):
+class LastTokensAdapter(TappedMapAdapter):
     """Reads the tokens of the last block.
 
-    ``tokens`` are after every norm between the last block and the head, without class token. The attention's place is
-    taken by the energy before these norms: after a LayerNorm all tokens have nearly the same.
+    ``tokens`` are after every norm between the last block and the head, without class token.
 
     Args:
         backbone (nn.Module): With a norm behind its last block, and ``out_type`` other than ``'raw'``.
@@ -23,7 +21,6 @@ class LastTokensAdapter(FeatureMapAdapter):
     """
 
     def __init__(self, backbone: nn.Module) -> None:
-        self._last_block = Tap(self._blocks(backbone)[-1])
         if backbone.out_type == 'raw' or not self._norms(backbone):
             raise ValueError(
                 f'{type(backbone).__name__} needs tokens behind a norm, of which the head sees one or the mean, but '
@@ -32,27 +29,24 @@ class LastTokensAdapter(FeatureMapAdapter):
             )
         super().__init__(backbone)
 
-    def _blocks(self, backbone: nn.Module) -> nn.ModuleList:
-        return backbone.layers
+    def _last_module(self, backbone: nn.Module) -> nn.Module:
+        return backbone.layers[-1]
 
     def _norms(self, backbone: nn.Module) -> list[nn.Module]:
         """The norms between the last block and the head."""
         norms = [backbone.ln1] if backbone.final_norm else []
         return [*norms, backbone.ln2] if backbone.out_type == 'avg_featmap' else norms
 
-    def _run(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        with opened(self._last_block):
-            feats = self.backbone(images)
-            return feats, self._last_block.value[:, self._num_extra_tokens() :].mT
+    def _map(self, output: Tensor) -> Tensor:
+        return output[:, self._num_extra_tokens() :].mT
 
     def _num_extra_tokens(self) -> int:
         return self.backbone.num_extra_tokens
 
-    def _tokens(self, last_map: Tensor) -> Tensor:
-        tokens = super()._tokens(last_map)
+    def _normalise(self, places: Tensor) -> Tensor:
         for norm in self._norms(self.backbone):
-            tokens = norm(tokens)
-        return tokens
+            places = norm(places)
+        return places
 
 
 @ADAPTERS.register_module()
@@ -75,8 +69,8 @@ class XCiTAdapter(LastTokensAdapter):
 
     family = XCiT
 
-    def _blocks(self, backbone: nn.Module) -> nn.ModuleList:
-        return backbone.ca_layers
+    def _last_module(self, backbone: nn.Module) -> nn.Module:
+        return backbone.ca_layers[-1]
 
     def _norms(self, backbone: nn.Module) -> list[nn.Module]:
         return [backbone.norm] if hasattr(backbone, 'norm') else []

@@ -6,16 +6,14 @@ from torch import Tensor, nn
 
 from smmix_mm.registry import ADAPTERS
 
-from .base import Tap, opened
-from .feature_map import FeatureMapAdapter
+from .feature_map import TappedMapAdapter
 
 
-class PooledMapAdapter(FeatureMapAdapter):
+class PooledMapAdapter(TappedMapAdapter):
     """Reads the last stage's map before it is averaged.
 
     ``tokens`` are the map after the final norm, which is applied to every token, whether ``gap_before_final_norm`` is
-    set or not. The attention's place is taken by the energy before that norm: after a LayerNorm all tokens have nearly
-    the same.
+    set or not.
 
     Args:
         backbone (nn.Module): With ``stages``, the last of them among ``out_indices``, and a LayerNorm behind it.
@@ -39,22 +37,15 @@ class PooledMapAdapter(FeatureMapAdapter):
                 f'norm_cfg of {name} makes the final norm {type(norm).__name__}, but this adapter applies LayerNorm '
                 f'only; leave norm_cfg at its default'
             )
-        self._stage = Tap(self._last_module(backbone))
         super().__init__(backbone)
 
     def _last_module(self, backbone: nn.Module) -> nn.Module:
         # The block and not the stage: checkpoint_sequential runs the blocks alone.
         return backbone.stages[-1][-1]
 
-    def _run(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        with opened(self._stage):
-            feats = self.backbone(images)
-            return feats, self._stage.value
-
-    def _tokens(self, last_map: Tensor) -> Tensor:
+    def _normalise(self, places: Tensor) -> Tensor:
         norm = getattr(self.backbone, self._norm_name)
-        tokens = super()._tokens(last_map)
-        return F.layer_norm(tokens, tokens.shape[2:], norm.weight, norm.bias, norm.eps)
+        return F.layer_norm(places, places.shape[2:], norm.weight, norm.bias, norm.eps)
 
 
 @ADAPTERS.register_module()
@@ -87,6 +78,5 @@ class TinyViTAdapter(PooledMapAdapter):
     def _last_module(self, backbone: nn.Module) -> nn.Module:
         return backbone.stages[-1]
 
-    def _run(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        feats, tokens = super()._run(images)
-        return feats, tokens.mT
+    def _map(self, output: Tensor) -> Tensor:
+        return output.mT

@@ -46,13 +46,13 @@ def spoil(folder, *numbers):
     return paths
 
 
-def make_runner(folder, epochs=1, work_dir='run', num_workers=2, **hook):
+def make_runner(folder, epochs=1, work_dir='run', **hook):
     return Runner(
         model=Mean(),
         work_dir=str(folder.parent / work_dir),
         train_dataloader=dict(
             batch_size=4,
-            num_workers=num_workers,
+            num_workers=2,
             dataset=dict(
                 type='mmpretrain.CustomDataset',
                 data_root=str(folder),
@@ -109,8 +109,7 @@ def test_too_many_stop_the_run(folder):
 def test_no_share_allows_none(folder):
     spoil(folder, 39)
     with pytest.raises(RuntimeError, match='1 of the 40 images'):
-        # Workers that an error leaves alive are waited for, five seconds each.
-        make_runner(folder, num_workers=0, max_share=0.0).train()
+        make_runner(folder, max_share=0.0).train()
 
 
 def test_counts_survive_a_resume(folder):
