@@ -40,12 +40,12 @@ def run(tool: str, *args: object, check: bool = True, timeout: int = 300) -> sub
 
 
 def start(
-    tool: str, *args: object, outputs: list[Path], group: int | None = None, **environment: str
+    tool: str | Path, *args: object, outputs: list[Path], group: int | None = None, **environment: str
 ) -> multiprocessing.process.BaseProcess:
     """Starts a program of ``tools/`` as :func:`run` does. Its output is appended to two files, or to the same.
 
     Args:
-        tool: Path of the program in ``tools/``.
+        tool: Path of the program in ``tools/``, or an absolute one.
         args: Its arguments.
         outputs: Files of standard output and errors.
         group: The process group to join; 0 for one of its own, None for that of the tests.

@@ -9,7 +9,7 @@ from pathlib import Path
 import distributed_worker as worker
 import pytest
 import torch
-from processes import ROOT, free_port, run, scalars
+from processes import ROOT, free_port, run, scalars, start
 
 from smmix_mm.compat import FSDP_ON_CPU
 
@@ -19,12 +19,13 @@ DDP, FSDP = ('ddp', 'ddp_amp', 'ddp_value'), ('fsdp', 'fsdp_amp', 'fsdp_value')
 FSDP_CASES = ('SMMix', 'Mixup+SMMix')
 needs_fsdp = pytest.mark.skipif(not FSDP_ON_CPU, reason='torch 2.1 shards on GPUs alone')
 ACCUMULATED = 'Mixup+SMMix'
+WORKER = ROOT / 'tests/helpers/distributed_worker.py'
 
 
 def torchrun(folder: Path, processes: int, cases: list[str], timeout: int = 300) -> subprocess.CompletedProcess:
     command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}', '--']
     return subprocess.run(
-        [*command, ROOT / 'tests/helpers/distributed_worker.py', folder, *cases],
+        [*command, WORKER, folder, *cases],
         env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT / 'tests')},
         capture_output=True,
         text=True,
@@ -49,12 +50,21 @@ def two(tmp_path_factory):
         *(f'{kind}:{case}' for kind in (*DDP, *(FSDP if FSDP_ON_CPU else [])) for case in FSDP_CASES),
         'ema:SMMix',
     ]
-    output = launch(folder, 2, cases)
+    # As torchrun does it, but from warm processes.
+    launched = dict(WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()))
+    outputs = [folder / f'{rank}.txt' for rank in range(2)]
+    ranks = [
+        start(WORKER, folder, *cases, outputs=[output, output], RANK=str(rank), LOCAL_RANK=str(rank), **launched)
+        for rank, output in enumerate(outputs)
+    ]
+    for process in ranks:
+        process.join(300)
+    assert [process.exitcode for process in ranks] == [0, 0], outputs[0].read_text()[-3000:]
 
     def results(case: str) -> list[dict]:
         return [torch.load(folder / f'{case}-{rank}of2.pt', weights_only=False) for rank in range(2)]
 
-    results.output = output
+    results.outputs = [output.read_text() for output in outputs]
     return results
 
 
@@ -134,7 +144,7 @@ def test_fsdp_trains_as_ddp_does(two, case, ddp, fsdp, tolerance):
 
 def test_no_thread_of_gloo_is_left_when_python_ends(two):
     """The cause of aborts at exit: such a thread asks for Python's lock, which is no longer given."""
-    assert two.output.count('threads of gloo left: 0') == 2
+    assert all('threads of gloo left: 0' in output for output in two.outputs)
 
 
 def test_an_error_of_one_process_ends_all_and_is_shown(tmp_path):

@@ -237,7 +237,9 @@ def test_half_a_checkpoint_is_refused(make_backbone, tmp_path):
         backbone.init_weights()
 
 
-@pytest.mark.parametrize(('training', 'size'), [(True, (48, 64)), (False, (32, 32))])
+@pytest.mark.parametrize(
+    ('training', 'size'), [(True, (48, 64)), pytest.param(False, (32, 32), marks=pytest.mark.slow)]
+)
 def test_it_compiles_into_one_graph(make_backbone, training, size):
     """In training with dropout and stochastic depth."""
     backbone = make_backbone('cait', drop_rate=0.1, drop_path_rate=0.2).train(training)

@@ -1,12 +1,11 @@
 """The embedded data: real digits, the same bytes for the same seed, no original in both splits."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from processes import start
 from sklearn.datasets import load_digits
 
 from smmix_mm.datasets import DigitScenes
@@ -80,17 +79,20 @@ def test_made_once_and_anew_for_other_settings(tmp_path):
 
 def test_runs_side_by_side_make_it_once(tmp_path):
     """Real processes; the second one waits for the first, and neither takes the data away from the other."""
-    code = (
+    script, outputs = tmp_path / 'make.py', [tmp_path / f'{run}.txt' for run in range(2)]
+    script.write_text(
         'from smmix_mm.datasets.digit_scenes import DigitScenes, generated_folder\n'
         'make = generated_folder._make\n'
         'generated_folder._make = lambda *args: (print("made", flush=True), make(*args))\n'
         f'print(len(DigitScenes(data_root={str(tmp_path / "data")!r}, sizes=dict(train=300, val=20))))'
     )
-    runs = [subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [run.communicate(timeout=120)[0] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0]
-    assert sum(output.count('made') for output in outputs) == 1
-    assert all(output.split()[-1] == '300' for output in outputs)
+    runs = [start(script, outputs=[output, output]) for output in outputs]
+    for run in runs:
+        run.join(120)
+    assert [run.exitcode for run in runs] == [0, 0]
+    printed = [output.read_text() for output in outputs]
+    assert sum(text.count('made') for text in printed) == 1
+    assert all(text.split()[-1] == '300' for text in printed)
 
 
 def test_foreign_folder_is_left_alone(tmp_path):

@@ -46,13 +46,13 @@ def spoil(folder, *numbers):
     return paths
 
 
-def make_runner(folder, epochs=1, work_dir='run', **hook):
+def make_runner(folder, epochs=1, work_dir='run', num_workers=0, **hook):
     return Runner(
         model=Mean(),
         work_dir=str(folder.parent / work_dir),
         train_dataloader=dict(
             batch_size=4,
-            num_workers=2,
+            num_workers=num_workers,
             dataset=dict(
                 type='mmpretrain.CustomDataset',
                 data_root=str(folder),
@@ -85,7 +85,7 @@ def test_replaced_images_are_named_once_and_counted(folder, tmp_path):
     with pytest.raises(RuntimeError, match='1 of the 4 images seen until epoch 1, iteration 1 '):
         runner.train()
 
-    runner = make_runner(folder, epochs=2, work_dir='whole', max_share=0.1, min_images=40)
+    runner = make_runner(folder, epochs=2, work_dir='whole', num_workers=2, max_share=0.1, min_images=40)
     runner.train()
     assert warned_of(tmp_path / 'whole') == [str(path) for path in paths]
     assert runner.message_hub.get_info('seen_images') == 2 * IMAGES
