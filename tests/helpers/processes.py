@@ -22,7 +22,7 @@ WARM = multiprocessing.get_context('forkserver')
 WARM.set_forkserver_preload(['mmpretrain.apis', 'mmdet.apis', 'mmseg.apis'])
 
 
-def run(tool: str, *args: object, check: bool = True, timeout: int = 300) -> subprocess.CompletedProcess:
+def run(tool: str | Path, *args: object, check: bool = True, timeout: int = 300) -> subprocess.CompletedProcess:
     """Runs a program of ``tools/`` in a process of its own, in the repository's root and on one thread."""
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder, name) for name in ('stdout', 'stderr')]

@@ -147,6 +147,7 @@ def test_no_thread_of_gloo_is_left_when_python_ends(two):
     assert all('threads of gloo left: 0' in output for output in two.outputs)
 
 
+@pytest.mark.slow
 def test_an_error_of_one_process_ends_all_and_is_shown(tmp_path):
     """While the others wait for its gradients; for half an hour, if nobody ended them."""
     done = torchrun(tmp_path, 2, ['fail:SMMix'], timeout=100)

@@ -78,14 +78,9 @@ def test_testing_gives_the_score_of_the_last_validation(trained):
     options = small_demo(trained)
     checkpoint = trained / 'run/epoch_2.pth'
     argv = ['test.py', DEMO, checkpoint, '--work-dir', trained / 'test', '--out', out, *options]
-    done = subprocess.run(
-        [sys.executable, '-c', TEST_AND_COUNT, checkpoint, *argv],
-        cwd=ROOT,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT / 'tests/helpers')},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    script = trained / 'test_and_count.py'
+    script.write_text(TEST_AND_COUNT)
+    done = run(script, checkpoint, *argv)
     # The model is checked against what is then loaded, which is not read again.
     opens, of_one_reading = re.search(r'opens: (\d+) of one reading: (\d+)', done.stdout).groups()
     assert opens == of_one_reading
