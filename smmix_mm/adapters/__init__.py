@@ -5,9 +5,18 @@ Adapters of this project's backbones lie beside the backbones.
 
 from .base import Adapter, Tap, build_adapter, evaluating, opened, read_scores
 from .feature_map import FeatureMapAdapter
-from .last_tokens import BEiTAdapter, EVA02Adapter, LastTokensAdapter, XCiTAdapter
+from .global_attention import GlobalAttention, HiViTAdapter, TwinsAdapter
+from .last_tokens import (
+    BEiTAdapter,
+    EVA02Adapter,
+    LastTokensAdapter,
+    RevVisionTransformerAdapter,
+    T2TViTAdapter,
+    TNTAdapter,
+    XCiTAdapter,
+)
 from .pooled_map import ConvNeXtAdapter, EdgeNeXtAdapter, HorNetAdapter, PooledMapAdapter, TinyViTAdapter
-from .swin import SwinTransformerAdapter
+from .swin import SwinTransformerAdapter, SwinTransformerV2Adapter
 from .vit import VisionTransformerAdapter
 
 __all__ = [
@@ -17,12 +26,19 @@ __all__ = [
     'EVA02Adapter',
     'EdgeNeXtAdapter',
     'FeatureMapAdapter',
+    'GlobalAttention',
+    'HiViTAdapter',
     'HorNetAdapter',
     'LastTokensAdapter',
     'PooledMapAdapter',
+    'RevVisionTransformerAdapter',
     'SwinTransformerAdapter',
+    'SwinTransformerV2Adapter',
+    'T2TViTAdapter',
+    'TNTAdapter',
     'Tap',
     'TinyViTAdapter',
+    'TwinsAdapter',
     'VisionTransformerAdapter',
     'XCiTAdapter',
     'build_adapter',

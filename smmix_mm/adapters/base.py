@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
+from mmpretrain.models.peft import LoRAModel
 from torch import Tensor, nn
 
 from smmix_mm import functional
@@ -21,21 +22,23 @@ class Tap:
 
     Args:
         module (nn.Module): A module of the backbone.
+        keep_input (bool): Whether to keep the module's first input in place of its output. Defaults to False.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, keep_input: bool = False) -> None:
         self._of = type(module).__name__
+        self._keep_input = keep_input
         self._output: Any = None
         self.is_open = False
         module.register_forward_hook(self)
 
     def __call__(self, module: nn.Module, args: tuple, output: Any) -> None:
         if self.is_open:
-            self._output = output
+            self._output = args[0] if self._keep_input else output
 
     @property
     def value(self) -> Any:
-        """The module's last output since the tap was opened; None while it is closed.
+        """The module's last output, or input, since the tap was opened; None while it is closed.
 
         Raises:
             RuntimeError: If the tap is open and the hook has seen no output.
@@ -190,6 +193,8 @@ def read_scores(
     attention: bool = False,
     class_attention: bool = False,
     by_class_token: bool = True,
+    scale: float | None = None,
+    bias: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Computes the attentions of :class:`Features` from the queries and keys of a block over all tokens of an image.
 
@@ -202,6 +207,9 @@ def read_scores(
         class_attention (bool): Whether the class token's attention is wanted. Defaults to False.
         by_class_token (bool): Whether images are classified by their class token. If not, or if there is none, the
             image attention score replaces the class token's attention. Defaults to True.
+        scale (float, optional): Factor on the products of queries and keys. Defaults to ``head_dim ** -0.5``.
+        bias (Tensor, optional): Added to the scaled products of queries and keys, ``(heads, E + N, E + N)``.
+            Defaults to None.
 
     Returns:
         dict[str, Tensor]: ``(B, h, w)`` each, under their names in :class:`Features`.
@@ -209,9 +217,11 @@ def read_scores(
     scores = {}
     by_class_token = by_class_token and num_extra_tokens > 0
     if attention or (class_attention and not by_class_token):
-        scores['attention'] = functional.image_attention(query, key, num_extra_tokens).unflatten(1, grid)
+        scores['attention'] = functional.image_attention(query, key, num_extra_tokens, scale, bias).unflatten(1, grid)
     if class_attention and by_class_token:
-        scores['class_attention'] = functional.class_attention(query, key, num_extra_tokens).unflatten(1, grid)
+        scores['class_attention'] = functional.class_attention(query, key, num_extra_tokens, scale, bias).unflatten(
+            1, grid
+        )
     elif class_attention:
         scores['class_attention'] = scores['attention']
     return scores
@@ -232,5 +242,8 @@ def build_adapter(backbone: nn.Module) -> Adapter:
     """
     ADAPTERS.import_from_location()
     known = {adapter.family: adapter for adapter in ADAPTERS.module_dict.values()}
+    if isinstance(backbone, LoRAModel):
+        # It does nothing but call the backbone in it.
+        backbone = backbone.module
     nearest = next(ancestor for ancestor in type(backbone).__mro__ if ancestor in known)
     return known[nearest](backbone)

@@ -2,6 +2,8 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,7 +23,8 @@ class FeatureMapAdapter(Adapter):
     """Reads backbones whose last output is a feature map, ``(B, C, h, w)`` or ``(B, C, h * w)``.
 
     Tokens are the places of the map. Their energy takes the place of both attentions, see
-    :func:`smmix_mm.functional.activation_score`. There are no layers to read.
+    :func:`smmix_mm.functional.activation_score`. If a LayerNorm puts out the map, it is the energy of that norm's
+    input, because all tokens have nearly the same after it. There are no layers to read.
 
     Channels and stride are learned from one black image when the adapter is built, of the size that the backbone was
     built for (its ``img_size``, or 224 x 224). Other sizes are tried in the same way, once each.
@@ -39,8 +42,15 @@ class FeatureMapAdapter(Adapter):
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__(backbone)
         self._name = type(backbone).__name__
+        classes = getattr(backbone, 'num_classes', None) or 0
+        if classes > 0:
+            raise ValueError(
+                f'{self._name} classifies images itself (num_classes={classes}), but its last map is needed; leave '
+                f'num_classes of it out, and add the neck GlobalAveragePooling and the head LinearClsHead'
+            )
         size = _size_built_for(backbone)
-        last_map = self._try(size, 'set its img_size to another, or register an adapter')
+        with _watched_norms(backbone) as normalised:
+            last_map = self._try(size, 'set its img_size to another, or register an adapter')
         self.embed_dims = last_map.shape[1]
         grid = self._grid_of_map(last_map, size)
         if math.prod(grid) == 1:
@@ -52,22 +62,36 @@ class FeatureMapAdapter(Adapter):
             raise ValueError(self._misaligned(size, grid))
         self.stride = (size[0] // grid[0], size[1] // grid[1])
         self._sizes = {size}
+        # Read, if scores are asked for, in addition to the map.
+        self._score_taps: tuple[Tap, ...] = ()
+        norm = next((norm for norm, output in normalised.items() if _is_places(output, last_map)), None)
+        if norm is not None:
+            self._score_taps = (Tap(norm, keep_input=True),)
 
     def read(self, images: Tensor, attention: bool = False, class_attention: bool = False) -> Features:
         size = tuple(images.shape[-2:])
         self.check_size(size)
-        feats, last_map = self._run(images)
-        grid, scores = self.grid(images), None
-        places = last_map.flatten(2).mT
-        if attention or class_attention:
-            scores = functional.activation_score(places).unflatten(1, grid)
-        return Features(
-            feats=feats,
-            tokens=self._normalise(places),
-            grid=grid,
-            attention=scores if attention else None,
-            class_attention=scores if class_attention else None,
-        )
+        grid, scores = self.grid(images), {}
+        asked = attention or class_attention
+        with opened(*(self._score_taps if asked else ())):
+            feats, last_map = self._run(images)
+            places = last_map.flatten(2).mT
+            if asked:
+                scores = self._scores(places, grid, attention, class_attention)
+        return Features(feats=feats, tokens=self._normalise(places), grid=grid, **scores)
+
+    @torch.no_grad()
+    def _scores(self, places: Tensor, grid: Size, attention: bool, class_attention: bool) -> dict[str, Tensor]:
+        """The attentions of :class:`Features` that are asked for, or what takes their place."""
+        scores = self._image_scores(places).unflatten(1, grid)
+        asked = dict(attention=attention, class_attention=class_attention)
+        return {name: scores for name, is_asked in asked.items() if is_asked}
+
+    def _image_scores(self, places: Tensor) -> Tensor:
+        """Scores ``(B, h * w)`` of the places of the map ``(B, h * w, C)``: here their energy."""
+        for tap in self._score_taps:
+            places = _to_places(tap.value, places.shape[2])
+        return functional.activation_score(places)
 
     def grid(self, images: Tensor) -> Size:
         return self._grid(images.shape[-2:])
@@ -147,8 +171,8 @@ class FeatureMapAdapter(Adapter):
 
     def _if_pooled(self) -> str:
         return (
-            "if it has a classifier of its own, leave num_classes out; if it pools its map, set out_type='featmap' or "
-            'gap_before_final_norm=False where it has these, with the neck GlobalAveragePooling; or register an adapter'
+            "if it pools its map, set out_type='featmap' or gap_before_final_norm=False where it has these, with the "
+            'neck GlobalAveragePooling; or register an adapter'
         )
 
     def _misaligned(self, size: Size, grid: tuple[int, ...]) -> str:
@@ -187,11 +211,39 @@ class TappedMapAdapter(FeatureMapAdapter):
             return feats, self._map(self._last_output.value)
 
 
+@contextmanager
+def _watched_norms(backbone: nn.Module) -> Iterator[dict[nn.Module, Tensor]]:
+    """Collects what the LayerNorms of a backbone put out, by norm."""
+    outputs: dict[nn.Module, Tensor] = {}
+    watched = [
+        module.register_forward_hook(lambda norm, args, output: outputs.update({norm: output}))
+        for module in backbone.modules()
+        if isinstance(module, nn.LayerNorm)
+    ]
+    try:
+        yield outputs
+    finally:
+        for hook in watched:
+            hook.remove()
+
+
+def _to_places(tensor: Tensor, channels: int) -> Tensor:
+    """Converts ``(B, h * w, C)``, ``(B, C, h, w)`` or ``(B, h, w, C)`` to ``(B, h * w, C)``."""
+    if tensor.ndim == 3:
+        return tensor
+    return tensor.flatten(2).mT if tensor.shape[1] == channels else tensor.flatten(1, 2)
+
+
+def _is_places(output: Tensor, last_map: Tensor) -> bool:
+    """Whether the output of a norm is the last map, in whatever layout."""
+    return output.ndim in (3, 4) and torch.equal(_to_places(output, last_map.shape[1]), last_map.flatten(2).mT)
+
+
 class _UnreadableError(Exception):
     """Output that is no map, whatever the size of the images."""
 
 
 def _size_built_for(backbone: nn.Module) -> Size:
-    embed = getattr(backbone, 'patch_embed', None)
-    size = getattr(backbone, 'img_size', None) or getattr(embed, 'init_input_size', None) or 224
+    named = (getattr(module, name, None) for module in backbone.modules() for name in ('img_size', 'init_input_size'))
+    size = next(filter(None, named), 224)
     return (size, size) if isinstance(size, int) else tuple(size)

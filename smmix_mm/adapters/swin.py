@@ -1,11 +1,12 @@
-"""Adapter of mmpretrain's SwinTransformer."""
+"""Adapters of mmpretrain's SwinTransformer and SwinTransformerV2."""
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from mmpretrain.models.backbones import SwinTransformer
-from mmpretrain.models.utils import ShiftWindowMSA, WindowMSA
+from mmpretrain.models.backbones import SwinTransformer, SwinTransformerV2
+from mmpretrain.models.utils import ShiftWindowMSA, WindowMSA, WindowMSAV2
 from torch import Tensor, nn
 
 from smmix_mm.registry import ADAPTERS
@@ -34,33 +35,31 @@ class SwinTransformerAdapter(Adapter):
     """
 
     family = SwinTransformer
+    window_attention: ClassVar[type[nn.Module]] = WindowMSA
 
     def __init__(self, backbone: SwinTransformer) -> None:
         super().__init__(backbone)
-        last = len(backbone.stages) - 1
+        name, last = type(backbone).__name__, len(backbone.stages) - 1
         if last not in backbone.out_indices:
             raise ValueError(
-                f'out_indices of SwinTransformer have to contain the last stage, {last}, whose tokens are classified, '
-                f'but got {tuple(backbone.out_indices)}'
-            )
-        if backbone.stages[last].downsample is not None:
-            raise ValueError(
-                'stage_cfgs of SwinTransformer set downsample=True in the last stage, so that its tokens do not match '
-                'its attention; remove it'
+                f'out_indices of {name} have to contain the last stage, {last}, whose tokens are classified, but got '
+                f'{tuple(backbone.out_indices)}'
             )
         norm = getattr(backbone, f'norm{last}')
         if isinstance(norm, nn.Identity):
             raise ValueError(
-                'norm_cfg=None of SwinTransformer gives no normalised tokens, which are needed to classify regions; '
-                'leave norm_cfg at its default'
+                f'norm_cfg=None of {name} gives no normalised tokens, which are needed to classify regions; leave '
+                f'norm_cfg at its default'
             )
         attention = backbone.stages[last].blocks[-1].attn
         windows = getattr(attention, 'w_msa', None)
-        if not (isinstance(attention, ShiftWindowMSA) and isinstance(windows, WindowMSA)):
+        if not (isinstance(attention, ShiftWindowMSA) and isinstance(windows, self.window_attention)):
             found = type(attention if windows is None else windows).__name__
-            raise ValueError(f'the attention of SwinTransformer is {found}, but this adapter reads WindowMSA only')
-        self.embed_dims = backbone.num_features[last]
-        merging = [stage.downsample.sampler for stage in backbone.stages if stage.downsample is not None]
+            raise ValueError(
+                f'the attention of {name} is {found}, but this adapter reads {self.window_attention.__name__} only'
+            )
+        self.embed_dims = norm.normalized_shape[0]
+        merging = [downsample.sampler for downsample in self._mergings() if downsample is not None]
         strides = [layer.stride for layer in (backbone.patch_embed.projection, *merging)]
         self.stride = (math.prod(rows for rows, _ in strides), math.prod(cols for _, cols in strides))
         self._last_tokens = Tap(norm)
@@ -86,9 +85,9 @@ class SwinTransformerAdapter(Adapter):
             needed = max((block.attn.window_size for block in stage.blocks if not block.attn.pad_small_map), default=1)
             if min(grid) < needed:
                 raise ValueError(
-                    f'window_size={needed} of SwinTransformer needs at least {needed} tokens a side in stage {index}, '
-                    f'but images of {size[0]} x {size[1]} pixels give {grid[0]} x {grid[1]}; set pad_small_map=True '
-                    f'or choose other sizes'
+                    f'window_size={needed} of {type(self.backbone).__name__} needs at least {needed} tokens a side in '
+                    f'stage {index}, but images of {size[0]} x {size[1]} pixels give {grid[0]} x {grid[1]}; set '
+                    f'pad_small_map=True or choose other sizes'
                 )
 
     def layer_dims(self, layer: int) -> int:
@@ -102,12 +101,21 @@ class SwinTransformerAdapter(Adapter):
         tokens, grid = output
         return F.layer_norm(tokens, tokens.shape[2:]).transpose(1, 2).unflatten(2, grid)
 
+    def _mergings(self) -> list[nn.Module | None]:
+        """What merges the patches of each stage for the next."""
+        *others, last = (stage.downsample for stage in self.backbone.stages)
+        if last is not None:
+            raise ValueError(
+                'stage_cfgs of SwinTransformer set downsample=True in the last stage, so that its tokens do not match '
+                'its attention; remove it'
+            )
+        return others
+
     def _grids(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """Token grids ``(h, w)`` of the stages, computed from the layers that embed and merge patches."""
         embed = self.backbone.patch_embed
         grids = [_slide(tuple(size), embed.adaptive_padding, embed.projection)]
-        for stage in self.backbone.stages[:-1]:
-            merging = stage.downsample
+        for merging in self._mergings():
             grids.append(grids[-1] if merging is None else _slide(grids[-1], merging.adaptive_padding, merging.sampler))
         return grids
 
@@ -130,6 +138,29 @@ class SwinTransformerAdapter(Adapter):
         scores = attention.window_reverse(received, *padded, window).squeeze(-1)
         scores = scores.roll((shift, shift), (1, 2))[:, : grid[0], : grid[1]]
         return scores / (grid[0] * grid[1])
+
+
+@ADAPTERS.register_module()
+class SwinTransformerV2Adapter(SwinTransformerAdapter):
+    """Reads mmpretrain's ``SwinTransformerV2`` as :class:`SwinTransformerAdapter` does; its stages begin with merging.
+
+    Layers are stages, normalised without weights.
+    """
+
+    family = SwinTransformerV2
+    window_attention = WindowMSAV2
+
+    def _mergings(self) -> list[nn.Module | None]:
+        first, *others = (stage.downsample for stage in self.backbone.stages)
+        if first is not None:
+            raise ValueError(
+                'stage_cfgs of SwinTransformerV2 set downsample=True in the first stage, which its grids do not count; '
+                'remove it'
+            )
+        return others
+
+    def _layer(self, layer: int) -> nn.Module:
+        return self.backbone.stages[layer - 1]
 
 
 def _slide(size: tuple[int, int], padding: nn.Module | None, layer: nn.Conv2d | nn.Unfold) -> tuple[int, int]:

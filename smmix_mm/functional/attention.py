@@ -5,7 +5,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def image_attention(query: Tensor, key: Tensor, num_extra_tokens: int = 0, scale: float | None = None) -> Tensor:
+def image_attention(
+    query: Tensor,
+    key: Tensor,
+    num_extra_tokens: int = 0,
+    scale: float | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
     r"""Attention that every image token receives, averaged over heads and over the image's own queries.
 
     :math:`\alpha_j = \mathrm{mean}_{heads}\,\mathrm{mean}_i\,\mathrm{softmax}(q_i k^\top s)_j`. Extra tokens (a class
@@ -17,18 +23,28 @@ def image_attention(query: Tensor, key: Tensor, num_extra_tokens: int = 0, scale
         key (Tensor): Keys of the block, same shape.
         num_extra_tokens (int): ``E``. Defaults to 0.
         scale (float, optional): Factor on the products. Defaults to ``head_dim ** -0.5``.
+        bias (Tensor, optional): Added to the scaled products, such as a relative position bias,
+            ``(heads, E + N, E + N)``. Defaults to None.
 
     Returns:
         Tensor: ``(B, N)``, each entry in (0, 1), in float32 (float64 for float64 input).
     """
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     scores = (query[:, :, num_extra_tokens:] * scale) @ key.transpose(-2, -1)
+    if bias is not None:
+        scores = scores + bias[:, num_extra_tokens:]
     dtype = torch.promote_types(scores.dtype, torch.float32)
     received = scores.softmax(dim=-1, dtype=dtype).mean(dim=(1, 2))
     return received[:, num_extra_tokens:]
 
 
-def class_attention(query: Tensor, key: Tensor, num_extra_tokens: int = 1, scale: float | None = None) -> Tensor:
+def class_attention(
+    query: Tensor,
+    key: Tensor,
+    num_extra_tokens: int = 1,
+    scale: float | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
     r"""Attention that the class token pays to every image token, averaged over heads.
 
     :math:`\mathrm{mean}_{heads}\,\mathrm{softmax}(q_0 k^\top s)_j`: all extra tokens take part in the softmax, but
@@ -39,12 +55,16 @@ def class_attention(query: Tensor, key: Tensor, num_extra_tokens: int = 1, scale
         key (Tensor): Keys of the block, ``(B, heads, E + N, head_dim)``, the ``E`` extra tokens first.
         num_extra_tokens (int): ``E``. Defaults to 1.
         scale (float, optional): Factor on the products. Defaults to ``head_dim ** -0.5``.
+        bias (Tensor, optional): Added to the scaled products, such as a relative position bias, ``(heads, Q, E + N)``.
+            Defaults to None.
 
     Returns:
         Tensor: ``(B, N)``, each entry in (0, 1), in float32 (float64 for float64 input).
     """
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     scores = (query[:, :, :1] * scale) @ key.transpose(-2, -1)
+    if bias is not None:
+        scores = scores + bias[:, :1]
     dtype = torch.promote_types(scores.dtype, torch.float32)
     return scores.softmax(dim=-1, dtype=dtype).mean(dim=(1, 2))[:, num_extra_tokens:]
 

@@ -10,7 +10,7 @@ from torch import nn
 from smmix_mm.adapters.base import Adapter
 from smmix_mm.mixing.base import MixingMethod, TrainedModel
 
-from .motivation import check_class_scores
+from .motivation import check_class_scores, count_classes
 from .teacher import Teacher
 
 
@@ -27,12 +27,12 @@ def check_head(head: nn.Module | None, embed_dims: int, shared: bool) -> None:
             the head cannot classify mean tokens.
     """
     name = type(head).__name__
-    if not (hasattr(head, 'num_classes') and isinstance(getattr(head, 'loss_module', None), nn.Module)):
+    classes = None if head is None else count_classes(head)
+    if classes is None or not isinstance(getattr(head, 'loss_module', None), nn.Module):
         raise ValueError(
             f'head of MixingClassifier has to be one with num_classes and a loss_module, such as LinearClsHead or '
             f'VisionTransformerClsHead, but got {name}'
         )
-    classes = head.num_classes
     of_loss = getattr(head.loss_module, 'num_classes', None)
     if of_loss not in (None, classes):
         raise ValueError(

@@ -22,7 +22,7 @@ from smmix_mm.registry import MODELS
 from smmix_mm.structures import Motivation, Question, RegionClassifier, settle_questions
 
 from .checks import check_alignment, check_head, check_scores, check_teacher, set_one_hot_labels, without_batch_augments
-from .motivation import ask, pool
+from .motivation import ask, count_classes, pool
 from .teacher import Teacher
 
 
@@ -85,14 +85,15 @@ class MixingClassifier(ImageClassifier):
         self.mixing = RandomMixing(**(train_cfg or {}))
         wanted = {method.region_head for method in self.mixing.methods}
         check_head(self.head, self.adapter.embed_dims, shared='shared' in wanted)
+        num_classes = count_classes(self.head)
         self.region_head = None
         if 'separate' in wanted:
-            self.region_head = nn.Linear(self.adapter.embed_dims, self.head.num_classes)
-        set_one_hot_labels(self.data_preprocessor, self.head.num_classes)
+            self.region_head = nn.Linear(self.adapter.embed_dims, num_classes)
+        set_one_hot_labels(self.data_preprocessor, num_classes)
         self.teacher = None if teacher is None else Teacher(teacher)
         for method in self.mixing.methods:
             method.questions = settle_questions(method.questions, has_teacher=self.teacher is not None)
-            check_teacher(self.teacher, method, self.head.num_classes, self.data_preprocessor, type(self).__name__)
+            check_teacher(self.teacher, method, num_classes, self.data_preprocessor, type(self).__name__)
             check_scores(method, self, self.teacher)
             method.prepare(self)
         if channels_last:

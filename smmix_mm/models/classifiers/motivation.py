@@ -100,7 +100,7 @@ def check_class_scores(model: ImageClassifier, embed_dims: int) -> None:
             f'its neck has to be GlobalAveragePooling or None, so that its classifier can be applied to every token, '
             f'but is {type(model.neck).__name__}'
         )
-    classes = model.head.num_classes
+    classes = count_classes(model.head)
     try:
         weight = _last_linear(model.head).weight
         like = dict(device=weight.device, dtype=weight.dtype)
@@ -137,6 +137,12 @@ def _rescale(images: Tensor, scale: float, stride: tuple[int, int]) -> Tensor:
     sides = zip(images.shape[-2:], stride, strict=True)
     size = [max(1, math.ceil(side * scale / step - 0.5)) * step for side, step in sides]
     return F.interpolate(images, size, mode='bilinear', align_corners=False, antialias=True)
+
+
+def count_classes(head: nn.Module) -> int | None:
+    """Number of classes of a head, also of one that does not keep it (``VigClsHead``); None without a linear layer."""
+    linear = [module for module in head.modules() if isinstance(module, nn.Linear)]
+    return getattr(head, 'num_classes', linear[-1].out_features if linear else None)
 
 
 def _last_linear(head: nn.Module) -> nn.Linear:

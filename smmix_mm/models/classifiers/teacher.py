@@ -16,7 +16,7 @@ from smmix_mm.models.pretrained import (
 from smmix_mm.registry import MODELS
 from smmix_mm.structures import Motivation, Question
 
-from .motivation import ask, check_class_scores
+from .motivation import ask, check_class_scores, count_classes
 
 
 class Teacher:
@@ -54,7 +54,7 @@ class Teacher:
             self.adapter = build_adapter(self.model.backbone)
         except ValueError as error:
             raise ValueError(f'teacher: {error}') from error
-        self.num_classes: int | None = getattr(self.model.head, 'num_classes', None)
+        self.num_classes: int | None = count_classes(self.model.head)
 
     def check(
         self, asked: Iterable[str], method: str, num_classes: int, data_preprocessor: nn.Module | None = None
