@@ -1,4 +1,4 @@
-# CutMix with a small ConvNeXt on CIFAR-10, 32 x 32 pixels. Recipe: the schedule of OpenMixup's DeiT-S, as for vit-cifar.
+# CutMix with a small ConvNeXt on CIFAR-10, 32 x 32 pixels. Recipe: that of vit-cifar.
 _base_ = [
     '../_base_/models/convnext-cifar.py',
     '../_base_/datasets/cifar10_bs100_32.py',

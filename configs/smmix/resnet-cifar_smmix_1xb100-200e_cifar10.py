@@ -1,4 +1,4 @@
-# SMMix with a small ResNet on CIFAR-10, 32 x 32 pixels. Recipe: the schedule of OpenMixup's DeiT-S, as for vit-cifar.
+# SMMix with a small ResNet on CIFAR-10, 32 x 32 pixels. Recipe: that of vit-cifar.
 _base_ = [
     '../_base_/models/resnet-cifar.py',
     '../_base_/datasets/cifar10_bs100_32.py',

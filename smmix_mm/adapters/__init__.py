@@ -15,7 +15,14 @@ from .last_tokens import (
     TNTAdapter,
     XCiTAdapter,
 )
-from .pooled_map import ConvNeXtAdapter, EdgeNeXtAdapter, HorNetAdapter, PooledMapAdapter, TinyViTAdapter
+from .pooled_map import (
+    ConvNeXtAdapter,
+    EdgeNeXtAdapter,
+    HorNetAdapter,
+    MixMIMAdapter,
+    PooledMapAdapter,
+    TinyViTAdapter,
+)
 from .swin import SwinTransformerAdapter, SwinTransformerV2Adapter
 from .vit import VisionTransformerAdapter
 
@@ -30,6 +37,7 @@ __all__ = [
     'HiViTAdapter',
     'HorNetAdapter',
     'LastTokensAdapter',
+    'MixMIMAdapter',
     'PooledMapAdapter',
     'RevVisionTransformerAdapter',
     'SwinTransformerAdapter',

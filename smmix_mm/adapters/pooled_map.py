@@ -1,7 +1,7 @@
 """Adapters of mmpretrain's backbones that average their map before the final norm."""
 
 import torch.nn.functional as F
-from mmpretrain.models.backbones import ConvNeXt, EdgeNeXt, HorNet, TinyViT
+from mmpretrain.models.backbones import ConvNeXt, EdgeNeXt, HorNet, MixMIMTransformer, TinyViT
 from torch import Tensor, nn
 
 from smmix_mm.registry import ADAPTERS
@@ -77,6 +77,19 @@ class TinyViTAdapter(PooledMapAdapter):
 
     def _last_module(self, backbone: nn.Module) -> nn.Module:
         return backbone.stages[-1]
+
+    def _map(self, output: Tensor) -> Tensor:
+        return output.mT
+
+
+@ADAPTERS.register_module()
+class MixMIMAdapter(TappedMapAdapter):
+    """Reads mmpretrain's ``MixMIMTransformer``, which averages its tokens after the final norm."""
+
+    family = MixMIMTransformer
+
+    def _last_module(self, backbone: nn.Module) -> nn.Module:
+        return backbone.norm
 
     def _map(self, output: Tensor) -> Tensor:
         return output.mT

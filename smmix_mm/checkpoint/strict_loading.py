@@ -115,7 +115,13 @@ def split_backbone(
     return backbone, left_out
 
 
-def load_backbone(backbone: nn.Module, path: str | Path, prefix: str | None = None, beside: Iterable[str] = ()) -> None:
+def load_backbone(
+    backbone: nn.Module,
+    path: str | Path,
+    prefix: str | None = None,
+    beside: Iterable[str] = (),
+    fresh: Iterable[str] = (),
+) -> None:
     """Loads a backbone strictly, from a checkpoint of the backbone alone or of a classifier.
 
     mmengine's own loading takes the tensors that fit and logs the rest. Here every tensor of the backbone has to be in
@@ -130,27 +136,38 @@ def load_backbone(backbone: nn.Module, path: str | Path, prefix: str | None = No
             others; such as ``'backbone'`` for a detector's backbone. Defaults to None: the backbone is found by its
             names, and the file may hold nothing else but ``beside``.
         beside (Iterable[str]): Parts of a classifier that the file may hold too. Defaults to none.
+        fresh (Iterable[str]): Parts of the backbone that the file does not hold, and that are not loaded. Defaults to
+            none.
 
     Raises:
         FileNotFoundError: If there is no such file.
         OSError: If the address cannot be fetched.
         ValueError: If the address is of an unknown kind, the file cannot be read, the backbone is not in it or in it
-            several times, or if tensors are missing, unexpected, or of another shape.
+            several times, if tensors are missing, unexpected, or of another shape, or if the backbone has no part of
+            ``fresh``.
     """
-    source = str(path)
+    source, fresh = str(path), tuple(fresh)
     weights = _fetch_weights(path)
-    own = {name: value.shape for name, value in backbone.state_dict().items()}
-    place = find_backbone(weights, own, source, prefix, beside)
+    present = backbone.state_dict()
+    own = {name: value.shape for name, value in present.items()}
+    unknown = set(fresh) - {name.partition('.')[0] for name in own}
+    if unknown:
+        raise ValueError(f'fresh of init_cfg names {sorted(unknown)}, but {type(backbone).__name__} has no such parts')
+    expected = [name for name in own if name.partition('.')[0] not in fresh]
+    place = find_backbone(weights, expected, source, prefix, beside)
     given, left_out = split_backbone(weights, place, own, source, prefix, beside)
-    load_strictly(backbone, given, source)
+    kept = {name: value for name, value in present.items() if name.partition('.')[0] in fresh and name not in given}
     loaded = [name for name in given if name in own]
     fitted = [name for name in loaded if given[name].shape != own[name]]
     left_out = [name for name in given if name not in own] + left_out
     summary = dict.fromkeys(_abbreviate(name, '' if name in given else place) for name in left_out)
+    given.update(kept)
+    told = f'; kept as drawn: {", ".join(kept)}' if kept else ''
+    load_strictly(backbone, given, source)
     print_log(
         f'{source}: loaded {len(loaded)} of {len(weights)} tensors into {type(backbone).__name__}'
         f'{f" from {place}*" if place else ""}; left out: {", ".join(summary) or "nothing"}; '
-        f'shapes fitted: {", ".join(fitted) or "none"}',
+        f'shapes fitted: {", ".join(fitted) or "none"}{told}',
         logger='current',
     )
 
@@ -283,8 +300,8 @@ def with_strict_loading(init_cfg: dict | list[dict] | None, beside: Iterable[str
         if cfg['type'] not in ('Pretrained', PretrainedInit):
             others.append(cfg)
             continue
-        # mmengine's map_location has no effect, since weights are copied to the device of the backbone.
-        unknown = set(cfg) - {'type', 'checkpoint', 'prefix', 'map_location'}
+        # map_location has no effect, since weights are copied to the device of the backbone, and all loading is strict.
+        unknown = set(cfg) - {'type', 'checkpoint', 'prefix', 'map_location', 'strict'}
         if unknown:
             raise ValueError(f"init_cfg of type 'Pretrained' takes checkpoint and prefix, but got {sorted(unknown)}")
         checkpoint, prefix = cfg.get('checkpoint'), cfg.get('prefix')

@@ -1,10 +1,11 @@
 """Strict loading of our models: :mod:`smmix_mm.checkpoint` with the names of a classifier's parts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, PretrainedInit, update_init_info
+from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import nn
 
 from smmix_mm.checkpoint import strict_loading
@@ -14,6 +15,7 @@ __all__ = [
     'BESIDE_BACKBONE',
     'TRAINING_ONLY',
     'BackboneInit',
+    'StrictPretrainedInit',
     'is_pretrained',
     'load_backbone',
     'load_classifier',
@@ -29,12 +31,12 @@ NOT_EVALUATED = (*TRAINING_ONLY, 'token_head')
 BESIDE_BACKBONE = ('head', *NOT_EVALUATED)
 
 
-def load_backbone(backbone: nn.Module, path: str | Path, prefix: str | None = None) -> None:
+def load_backbone(backbone: nn.Module, path: str | Path, prefix: str | None = None, fresh: Iterable[str] = ()) -> None:
     """Loads a backbone completely, or fails. The checkpoint may be of the backbone alone or of a classifier.
 
     Args: as :func:`smmix_mm.checkpoint.load_backbone`.
     """
-    strict_loading.load_backbone(backbone, path, prefix, BESIDE_BACKBONE)
+    strict_loading.load_backbone(backbone, path, prefix, BESIDE_BACKBONE, fresh)
 
 
 def load_classifier(classifier: nn.Module, path: str | Path, prefix: str | None = None) -> None:
@@ -58,3 +60,46 @@ def with_strict_loading(init_cfg: dict | list[dict] | None) -> list[dict]:
     Args: as :func:`smmix_mm.checkpoint.strict_loading.with_strict_loading`.
     """
     return strict_loading.with_strict_loading(init_cfg, BESIDE_BACKBONE)
+
+
+@WEIGHT_INITIALIZERS.register_module(name='Pretrained', force=True)
+class StrictPretrainedInit(PretrainedInit):
+    """mmengine's ``Pretrained``, which can also refuse a checkpoint that fits in part, for any backbone.
+
+    mmengine loads the tensors that fit, and trains on from random weights where none does. With ``strict=True`` an
+    ``init_cfg`` loads by :func:`load_backbone`. Without it nothing changes. It takes the name of mmengine's own,
+    because stock backbones ask for that name before they draw weights of their own.
+
+    Args:
+        checkpoint (str): Path or address of a checkpoint of the backbone, or of a classifier.
+        prefix (str, optional): Part of the names to load. Defaults to None: the backbone is found, if ``strict``.
+        map_location (str): Of mmengine's loading. Defaults to ``'cpu'``.
+        strict (bool): Whether every tensor has to match. Defaults to False.
+        fresh (Sequence[str]): Parts of the backbone, with ``strict``, that the checkpoint does not have and that stay
+            as they were drawn, such as the norms of maps that a classifier does not put out. Defaults to none.
+
+    Raises:
+        ValueError: If ``fresh`` is given without ``strict``.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        prefix: str | None = None,
+        map_location: str = 'cpu',
+        strict: bool = False,
+        fresh: Sequence[str] = (),
+    ) -> None:
+        super().__init__(checkpoint, prefix, map_location)
+        if fresh and not strict:
+            raise ValueError(f"fresh={tuple(fresh)} of init_cfg of type 'Pretrained' needs strict=True")
+        self.strict = strict
+        self.fresh = tuple(fresh)
+
+    def __call__(self, module: nn.Module) -> None:
+        if not self.strict:
+            super().__call__(module)
+            return
+        load_backbone(module, self.checkpoint, self.prefix, self.fresh)
+        if hasattr(module, '_params_init_info'):
+            update_init_info(module, init_info=self._get_init_info())

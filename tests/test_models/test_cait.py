@@ -331,3 +331,54 @@ def test_settings_stay_as_the_user_wrote_them(cait_arch):
     before = copy.deepcopy(cait_arch)
     CaiT(cait_arch, img_size=32)
     assert cait_arch == before
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('size', [(32, 32), (48, 64), (30, 57)])
+def test_maps_are_the_tokens_of_its_blocks(make_backbone, size):
+    """As in the classifier with the same weights. Images of any size are padded at the right and bottom."""
+    classifier = make_backbone('cait').eval()
+    dense = make_backbone('cait', out_type='featmap', out_indices=(0, 2)).eval()
+    dense.load_state_dict(classifier.state_dict())
+    images, seen = torch.randn(2, 3, *size), []
+    grid = tuple(-(-side // 8) for side in size)
+    padded = torch.zeros(2, 3, *(8 * side for side in grid))
+    padded[:, :, : size[0], : size[1]] = images
+    for index in (0, 2):
+        classifier.blocks[index].register_forward_hook(lambda module, args, output: seen.append(output))
+    classifier(padded)
+    maps = dense(images)
+    assert [tuple(one.shape) for one in maps] == [(2, 32, *grid)] * 2
+    for one, tokens in zip(maps, seen, strict=True):
+        torch.testing.assert_close(one.flatten(2).mT, tokens)
+
+
+def test_maps_come_from_four_blocks_and_recompute(make_backbone):
+    assert CaiT('xxs24', out_type='featmap').out_indices == (5, 11, 17, 23)
+    assert CaiT('xxs36', out_type='featmap').out_indices == (8, 17, 26, 35)
+    gradients = []
+    for with_cp in (False, True):
+        torch.manual_seed(0)
+        dense = make_backbone('cait', out_type='featmap', with_cp=with_cp).train()
+        assert dense.out_indices == (0, 1, 2)
+        sum(one.square().sum() for one in dense(torch.ones(1, 3, 32, 32))).backward()
+        gradients.append([weight.grad for weight in dense.parameters()])
+    assert all(one.equal(other) for one, other in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (dict(out_type='raw'), "out_type of CaiT has to be .*'raw'"),
+        (dict(out_indices=(1,)), "out_indices.*out_type='featmap'"),
+        (dict(out_type='featmap', out_indices=(0, 3)), r'out_indices of CaiT have to be between 0 and 2.*\(0, 3\)'),
+    ],
+)
+def test_bad_outputs_are_refused(make_backbone, settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_backbone('cait', **settings)
+
+
+def test_a_backbone_of_maps_is_no_classifier(make_classifier):
+    with pytest.raises(ValueError, match="CaiT needs out_type='cls_token' to be trained as a classifier"):
+        make_classifier('cait', backbone=dict(out_type='featmap'))

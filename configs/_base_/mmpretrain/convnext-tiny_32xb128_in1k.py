@@ -1,4 +1,5 @@
-# mmpretrain's own recipe of ConvNeXt-T, 300 epochs with averaged weights (EMA), with the classifier, loops and hooks of this repository.
+# mmpretrain's own recipe of ConvNeXt-T, 300 epochs with averaged weights (EMA), with the classifier,
+# loops and hooks of this repository.
 _base_ = 'mmpretrain::convnext/convnext-tiny_32xb128_in1k.py'
 
 # The published initialisation is made for transformers.

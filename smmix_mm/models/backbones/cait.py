@@ -4,7 +4,7 @@
 release, so its weights load.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -184,6 +184,13 @@ class CaiT(BaseModule):
             none. Defaults to 0.
         layer_scale_init_value (float): Initial value of the layer scale, above 0; published: 1e-5 for both archs.
             Defaults to 1e-5.
+        out_type (str): ``'cls_token'`` returns a tuple of one tensor ``(B, C)``, the class token after the final norm;
+            ``'featmap'`` returns the maps ``(B, C, h, w)`` of the image tokens after the self-attention blocks in
+            ``out_indices``, and has no class token, class-attention blocks and final norm, for detection and
+            segmentation. Its images may have any size: they are padded with zeros at the right and bottom. Defaults to
+            ``'cls_token'``.
+        out_indices (Sequence[int], optional): Self-attention blocks, from 0, whose maps ``'featmap'`` returns. Defaults
+            to four at equal distances, the last block included.
         with_cp (bool): Gradient checkpointing: recompute each block in the backward pass to save memory. Defaults to
             False.
         init_cfg (dict | list[dict], optional): Without it, the published initialisation. ``type='Pretrained'`` takes
@@ -209,6 +216,8 @@ class CaiT(BaseModule):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         layer_scale_init_value: float = 1e-5,
+        out_type: str = 'cls_token',
+        out_indices: Sequence[int] | None = None,
         with_cp: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -221,20 +230,32 @@ class CaiT(BaseModule):
             raise ValueError(f'layer_scale_init_value of CaiT has to be above 0, but got {layer_scale_init_value}')
         if not isinstance(patch_size, int) or patch_size < 1:
             raise ValueError(f'patch_size of CaiT has to be a number of pixels above 0, but got {patch_size!r}')
+        if out_type not in ('cls_token', 'featmap'):
+            raise ValueError(f"out_type of CaiT has to be 'cls_token' or 'featmap', but got {out_type!r}")
+        if out_type == 'cls_token' and out_indices is not None:
+            raise ValueError(f"out_indices={out_indices} of CaiT needs out_type='featmap'")
+        depth = settings['depth']
+        if out_indices is None:
+            out_indices = sorted({depth * part // 4 - 1 for part in range(1, 5)} - {-1})
+        if not out_indices or not set(out_indices) <= set(range(depth)):
+            raise ValueError(f'out_indices of CaiT have to be between 0 and {depth - 1}, but got {out_indices}')
 
         dims = settings['embed_dims']
         self.embed_dims = dims
         self.patch_size = patch_size
+        self.out_type = out_type
+        self.out_indices = tuple(out_indices)
         self.with_cp = with_cp
         self.pos_grid = self.grid((img_size, img_size) if isinstance(img_size, int) else tuple(img_size))
         self.patch_embed = CaiTPatchEmbed(in_channels, dims, patch_size)
         self.pos_embed = nn.Parameter(torch.zeros(1, self.pos_grid[0] * self.pos_grid[1], dims))
         self.pos_drop = nn.Dropout(drop_rate)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, dims))
         common = (dims, settings['num_heads'], settings['mlp_ratio'], qkv_bias, layer_scale_init_value)
-        self.blocks = nn.ModuleList(CaiTBlock(*common, drop_rate, drop_path_rate) for _ in range(settings['depth']))
-        self.blocks_token_only = nn.ModuleList(CaiTClassBlock(*common) for _ in range(settings['class_depth']))
-        self.norm = nn.LayerNorm(dims, eps=EPS)
+        self.blocks = nn.ModuleList(CaiTBlock(*common, drop_rate, drop_path_rate) for _ in range(depth))
+        if out_type == 'cls_token':
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, dims))
+            self.blocks_token_only = nn.ModuleList(CaiTClassBlock(*common) for _ in range(settings['class_depth']))
+            self.norm = nn.LayerNorm(dims, eps=EPS)
         self._register_state_dict_hook(note_grids)
         self._register_load_state_dict_pre_hook(self._fit_checkpoint)
 
@@ -247,8 +268,9 @@ class CaiT(BaseModule):
         """Applies the published initialisation, then ``init_cfg``, with pretrained weights last and loaded strictly."""
         if not self.is_init:
             init_transformer(self)
-            for block in (*self.blocks, *self.blocks_token_only):
-                block.reset_layer_scale()
+            for block in self.modules():
+                if isinstance(block, LayerScaleBlock):
+                    block.reset_layer_scale()
         with strict_init_cfg(self):
             super().init_weights()
 
@@ -266,20 +288,27 @@ class CaiT(BaseModule):
             )
         return height // self.patch_size, width // self.patch_size
 
-    def forward(self, images: Tensor) -> tuple[Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Runs the backbone.
 
         Args:
-            images (Tensor): ``(B, in_channels, H, W)``, both sides multiples of ``patch_size``.
+            images (Tensor): ``(B, in_channels, H, W)``; with ``out_type='cls_token'`` both sides multiples of
+                ``patch_size``.
 
         Returns:
-            tuple[Tensor]: The class token after the final norm, ``(B, C)``.
+            tuple[Tensor, ...]: See ``out_type``.
         """
+        if self.out_type == 'featmap':
+            images = F.pad(images, [side for size in images.shape[:1:-1] for side in (0, -size % self.patch_size)])
         grid = self.grid(images.shape[-2:])
         pos_embed = resize_pos_embed(self.pos_embed, self.pos_grid, grid, mode='bicubic', num_extra_tokens=0)
-        x = self.pos_drop(self.patch_embed(images) + pos_embed)
-        for block in self.blocks:
+        x, maps = self.pos_drop(self.patch_embed(images) + pos_embed), []
+        for index, block in enumerate(self.blocks):
             x = self._run_block(block, x)
+            if index in self.out_indices:
+                maps.append(x)
+        if self.out_type == 'featmap':
+            return tuple(x.transpose(1, 2).unflatten(2, grid).contiguous() for x in maps)
         cls_token = self.cls_token.expand(len(x), -1, -1)
         for block in self.blocks_token_only:
             cls_token = self._run_block(block, x, cls_token)
@@ -291,7 +320,11 @@ class CaiT(BaseModule):
         return block(*inputs)
 
     def _fit_checkpoint(self, state_dict: dict[str, Tensor], prefix: str, local_metadata: dict, *args: object) -> None:
-        """Resizes position embeddings of another input size."""
+        """Drops what this ``out_type`` does not build and resizes position embeddings of another input size."""
+        if self.out_type == 'featmap':
+            for name in list(state_dict):
+                if name.removeprefix(prefix).partition('.')[0] in ('cls_token', 'blocks_token_only', 'norm'):
+                    del state_dict[name]
         name = f'{prefix}pos_embed'
         found = state_dict.get(name)
         if found is None or found.ndim != 3 or len(found) != 1:

@@ -21,13 +21,20 @@ class CaiTAdapter(Adapter):
     image tokens here. Layers are self-attention blocks.
 
     Args:
-        backbone (CaiT): With any settings.
+        backbone (CaiT): With ``out_type='cls_token'``.
+
+    Raises:
+        ValueError: If it has another ``out_type``.
     """
 
     family = CaiT
 
     def __init__(self, backbone: CaiT) -> None:
         super().__init__(backbone)
+        if backbone.out_type != 'cls_token':
+            raise ValueError(
+                f"CaiT needs out_type='cls_token' to be trained as a classifier, but got {backbone.out_type!r}"
+            )
         self.embed_dims = backbone.embed_dims
         self.stride = (backbone.patch_size,) * 2
         last_attention = backbone.blocks_token_only[-1].attn
