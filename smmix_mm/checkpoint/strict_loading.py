@@ -252,15 +252,19 @@ class BackboneInit:
         checkpoint (str): As ``path`` of :func:`load_backbone`.
         prefix (str, optional): As in :func:`load_backbone`. Defaults to None.
         beside (Iterable[str]): As in :func:`load_backbone`. Defaults to none.
+        fresh (Iterable[str]): As in :func:`load_backbone`. Defaults to none.
     """
 
-    def __init__(self, checkpoint: str, prefix: str | None = None, beside: Iterable[str] = ()) -> None:
+    def __init__(
+        self, checkpoint: str, prefix: str | None = None, beside: Iterable[str] = (), fresh: Iterable[str] = ()
+    ) -> None:
         self.checkpoint = checkpoint
         self.prefix = prefix
         self.beside = beside
+        self.fresh = fresh
 
     def __call__(self, module: nn.Module) -> None:
-        load_backbone(module, self.checkpoint, self.prefix, self.beside)
+        load_backbone(module, self.checkpoint, self.prefix, self.beside, self.fresh)
         if hasattr(module, '_params_init_info'):
             update_init_info(module, f'{type(self).__name__}: load from {self.checkpoint}')
 
@@ -301,11 +305,14 @@ def with_strict_loading(init_cfg: dict | list[dict] | None, beside: Iterable[str
             others.append(cfg)
             continue
         # map_location has no effect, since weights are copied to the device of the backbone, and all loading is strict.
-        unknown = set(cfg) - {'type', 'checkpoint', 'prefix', 'map_location', 'strict'}
+        unknown = set(cfg) - {'type', 'checkpoint', 'prefix', 'map_location', 'strict', 'fresh'}
         if unknown:
             raise ValueError(f"init_cfg of type 'Pretrained' takes checkpoint and prefix, but got {sorted(unknown)}")
         checkpoint, prefix = cfg.get('checkpoint'), cfg.get('prefix')
         if not isinstance(checkpoint, str | Path) or not str(checkpoint):
             raise ValueError(f"init_cfg of type 'Pretrained' needs the path of a checkpoint, but got {checkpoint!r}")
-        pretrained.append(dict(type=BackboneInit, checkpoint=checkpoint, prefix=prefix, beside=tuple(beside)))
+        fresh = tuple(cfg.get('fresh', ()))
+        pretrained.append(
+            dict(type=BackboneInit, checkpoint=checkpoint, prefix=prefix, beside=tuple(beside), fresh=fresh)
+        )
     return others + pretrained

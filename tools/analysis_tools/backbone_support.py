@@ -14,7 +14,7 @@ import copy
 import logging
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import mmpretrain
@@ -41,9 +41,10 @@ class Support:
         backbone: Its class.
         config: Name of mmpretrain's config, without ``.py``.
         smmix, transmix, tokenmix: Whether a training step runs with the method.
-        teacher: Whether it can be the teacher of SMMix and TokenMix.
+        teacher: Whether it can be the teacher of SMMix.
+        class_maps: Whether it can be the teacher of TokenMix, which needs its class maps.
         score: What decides where SMMix cuts and pastes: ``'attention'`` or ``'activation'``.
-        reason: The error, if something is not possible.
+        reasons: The errors, where something is not possible.
     """
 
     backbone: str
@@ -52,8 +53,9 @@ class Support:
     transmix: bool = False
     tokenmix: bool = False
     teacher: bool = False
+    class_maps: bool = False
     score: str = '-'
-    reason: str = ''
+    reasons: list[str] = field(default_factory=list)
 
 
 def find_configs() -> dict[str, Path]:
@@ -143,6 +145,10 @@ def try_backbone(name: str, path: Path) -> Support:
     mixing, stock = 'smmix_mm.MixingClassifier', 'mmpretrain.ImageClassifier'
     like = classifier(cfg, stock)
 
+    if not like['head'].get('num_classes'):
+        # Its backbone classifies; the students' error says so.
+        like['head']['num_classes'] = 1000
+
     def student(augment: dict, teacher: nn.Module | None = None) -> nn.Module:
         return MODELS.build(classifier(cfg, mixing, train_cfg=dict(augments=[augment]), teacher=teacher))
 
@@ -151,18 +157,18 @@ def try_backbone(name: str, path: Path) -> Support:
         support.score = 'attention' if model.adapter.has_attention else 'activation'
         return model
 
-    def taught() -> nn.Module:
-        augments = [dict(type='smmix_mm.SMMix', motivated_by='teacher'), tokenmix]
+    def taught(augment: dict) -> nn.Module:
         teacher = MODELS.build(copy.deepcopy(like))
         return MODELS.build(
-            small_vit(size, patch_size, like, mixing, train_cfg=dict(augments=augments), teacher=teacher)
+            small_vit(size, patch_size, like, mixing, train_cfg=dict(augments=[augment]), teacher=teacher)
         )
 
     tries = dict(
         smmix=smmix,
         transmix=lambda: student(dict(type='smmix_mm.TransMix')),
         tokenmix=lambda: student(tokenmix, MODELS.build(small_vit(size, patch_size, like, stock))),
-        teacher=taught,
+        teacher=lambda: taught(dict(type='smmix_mm.SMMix', motivated_by='teacher')),
+        class_maps=lambda: taught(tokenmix),
     )
     for column, build in tries.items():
         torch.manual_seed(0)
@@ -170,23 +176,24 @@ def try_backbone(name: str, path: Path) -> Support:
             take_step(build(), size)
             setattr(support, column, True)
         except Exception as error:
-            support.reason = support.reason or str(error)
+            reason = str(error).removeprefix('teacher: ')
+            support.reasons += [] if reason in support.reasons else [reason]
     return support
 
 
 def table(rows: Iterable[Support]) -> str:
-    """The rows as Markdown."""
-    lines = [
-        '| Backbone | Config | SMMix | TransMix | TokenMix | Teacher | Score |',
-        '| :-- | :-- | :-: | :-: | :-: | :-: | :-- |',
-    ]
+    """The rows as Markdown, and the reasons below them."""
+    head = ('Backbone', "mmpretrain's config", 'SMMix', 'TransMix', 'TokenMix', 'Teacher', 'Score')
+    lines = [head, (':--', ':--', *[':-:'] * 4, ':--')]
     reasons = []
     for row in rows:
-        marks = ['yes' if ran else 'no' for ran in (row.smmix, row.transmix, row.tokenmix, row.teacher)]
-        lines.append(f'| `{row.backbone}` | `{row.config}` | {" | ".join(marks)} | {row.score} |')
-        if row.reason:
-            reasons.append(f'- `{row.backbone}`: {row.reason}')
-    return '\n'.join([*lines, *(['', *reasons] if reasons else [])])
+        ran = ['yes' if one else 'no' for one in (row.smmix, row.transmix, row.tokenmix, row.teacher)]
+        if row.teacher and not row.class_maps:
+            ran[-1] = 'not of TokenMix'
+        lines.append((f'`{row.backbone}`', f'`{row.config}`', *ran, row.score))
+        reasons += [f'- `{row.backbone}`: {reason}' for reason in row.reasons]
+    written = [f'| {" | ".join(line)} |' for line in lines]
+    return '\n'.join([*written, *(['', *reasons] if reasons else [])])
 
 
 def main() -> None:

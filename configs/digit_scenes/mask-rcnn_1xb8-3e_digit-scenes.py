@@ -1,0 +1,31 @@
+# Detection with the backbone of smmix_1xb32-8e_digit-scenes.py, on the data and the schedule of the
+# demo. FAMILY names the model: vit, cait, swin, resnet or convnext.
+_base_ = [
+    '../_base_/models/{{$FAMILY:vit}}-mini_family.py',
+    '../_base_/models/mask-rcnn_pvt-mini_fpn.py',
+    '../_base_/datasets/digit_scenes_instance_bs8_160x128.py',
+    '../_base_/schedules/digit_scenes_detection_3e.py',
+    '../_base_/detection_runtime.py',
+]
+
+work_dir = 'work_dirs/mask-rcnn_1xb8-3e_digit-scenes_{{$FAMILY:vit}}-mini'
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        **(_base_.family.backbone | _base_.family.maps),
+        init_cfg=dict(
+            type='Pretrained',
+            strict=True,
+            fresh=_base_.family.fresh,
+            # To start from other weights: --cfg-options model.backbone.init_cfg.checkpoint=PATH
+            checkpoint='work_dirs/{{$FAMILY:vit}}-mini_smmix_1xb32-8e_digit-scenes/epoch_8.pth',
+        ),
+    ),
+    neck=[
+        *_base_.family.pyramid,
+        dict(type='mmdet.FPN', in_channels=_base_.family.channels, out_channels=32, num_outs=4),
+    ],
+)
+
+default_hooks = dict(checkpoint=dict(interval=3, max_keep_ckpts=1, save_best=None))
