@@ -1,7 +1,8 @@
-"""Backbones stripped of all else, in our naming and in stock mmdet's."""
+"""Backbones stripped of all else, in our naming and in those of stock mmdet and mmseg."""
 
 import hashlib
 import json
+import logging
 import re
 import runpy
 import sys
@@ -10,20 +11,32 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import randomize
 from mmdet.models.backbones.pvt import PyramidVisionTransformer, pvt_convert
 from mmdet.registry import MODELS as DETECTORS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.models.backbones import VisionTransformer
+from mmseg.registry import MODELS as SEGMENTORS
 from processes import run
 from torch import nn
 
 from smmix_mm.checkpoint import read_weights
 from smmix_mm.models import PVT
 from smmix_mm.models.pretrained import load_backbone
+from smmix_mm.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / 'tools/model_converters/publish_backbone.py'
+# Tiny ones of the families that `make_backbone` does not make.
+OTHERS = {
+    'resnet': dict(type='mmpretrain.ResNet', depth=50, stem_channels=8, base_channels=4),
+    'resnet-cifar': dict(type='mmpretrain.ResNet_CIFAR', depth=18, stem_channels=8, base_channels=4),
+    'convnext': dict(type='mmpretrain.ConvNeXt', arch=dict(depths=[1, 1, 2, 1], channels=[8, 8, 16, 32])),
+}
+# Norms that a classifier does not have, but a backbone with the maps of all stages.
+NORMS = dict(swin=['norm0'], convnext=['norm0', 'norm1', 'norm2'])
+HEADS = dict(pvt=[1, 2, 3, 4], vit=2)
 LAYOUTS = json.loads((ROOT / 'tests/data/checkpoint_layouts.json').read_text())
 
 
@@ -31,10 +44,15 @@ LAYOUTS = json.loads((ROOT / 'tests/data/checkpoint_layouts.json').read_text())
 def publish(monkeypatch, tmp_path, capsys):
     """Runs the tool on source.pth in this process, where torch is loaded already; gives the new file and the output."""
 
+    # mmengine's logger may write to what an earlier test captured, which is closed.
+    monkeypatch.setattr(logging, 'raiseExceptions', False)
+
     def run(*options):
         monkeypatch.setattr(
             sys, 'argv', [str(TOOL), str(tmp_path / 'source.pth'), str(tmp_path / 'out/pvt.pth'), *options]
         )
+        # As Python does for a program.
+        monkeypatch.syspath_prepend(TOOL.parent)
         runpy.run_path(str(TOOL), run_name='__main__')
         printed = capsys.readouterr().out
         return Path(re.search(r'written to (.+)', printed)[1]), printed
@@ -288,12 +306,188 @@ def test_publisher_refuses(tmp_path, publish, change, options, message):
     assert not (tmp_path / 'out').exists()
 
 
-def test_naming_of_mmdet_is_for_pvt_alone(tmp_path, publish, make_classifier):
-    torch.save(dict(state_dict=make_classifier('vit').state_dict()), tmp_path / 'source.pth')
+@pytest.fixture
+def save_classifier(tmp_path, make_backbone):
+    """Saves a classifier with a tiny backbone of a family as source.pth, and returns the backbone."""
+
+    def save(family, **settings):
+        torch.manual_seed(0)
+        if family in OTHERS:
+            backbone = randomize(MODELS.build(dict(OTHERS[family], **settings)))
+        else:
+            backbone = make_backbone(family, **settings)
+        for name, buffer in backbone.named_buffers():
+            # Statistics of a BatchNorm that has seen something.
+            if 'running' in name:
+                buffer.add_(torch.rand_like(buffer))
+        state = {f'backbone.{name}': value for name, value in backbone.state_dict().items()}
+        beside = {'head.fc.weight': torch.zeros(5, 32), 'region_head.weight': torch.zeros(5, 32)}
+        torch.save(dict(state_dict=state | beside), tmp_path / 'source.pth')
+        return backbone
+
+    return save
+
+
+def build_printed(printed, path, family):
+    """Builds the backbone of the printed config, which loads the file strictly, apart from some norms."""
+    norms = NORMS.get(family, ())
+    line = next(line for line in printed.splitlines() if line.startswith('for '))
+    # What the tensors do not tell.
+    cfg = eval(line.removeprefix('for '), dict(height=32, width=32, num_heads=HEADS.get(family)))
+    library = cfg['type'].partition('.')[0]
+    registry = dict(mmdet=DETECTORS, mmseg=SEGMENTORS).get(library, MODELS)
+    init_default_scope(library)
+    model = registry.build(Config(dict(model=dict(cfg, init_cfg=dict(type='Pretrained', checkpoint=str(path))))).model)
+    model.init_weights()
+    # mmdet's Swin takes off this prefix.
+    expected = {name.removeprefix('backbone.'): value for name, value in read_weights(path).items()}
+    loaded = model.state_dict()
+    assert set(loaded) - set(expected) == {f'{norm}.{kind}' for norm in norms for kind in ('weight', 'bias')}
+    if cfg['type'] == 'smmix_mm.PVT':
+        # Its maps need no class token.
+        for name in ('cls_token', 'norm.weight', 'norm.bias'):
+            del expected[name]
+        expected['pos_embed4'] = expected['pos_embed4'][:, 1:]
+    assert all(loaded[name].equal(value) for name, value in expected.items())
+    assert all(norm in printed for norm in norms)
+    assert ('start fresh' in printed) == bool(norms)
+    # mmpretrain's eval() returns nothing.
+    model.eval()
+    return model
+
+
+@pytest.mark.parametrize('family', ['pvt', 'cait', 'vit', 'swin', 'resnet', 'resnet-cifar', 'convnext'])
+def test_our_naming_serves_every_family(publish, save_classifier, family):
+    backbone = save_classifier(family)
+    path, printed = publish()
+    published = read_weights(path)
+    assert list(published) == list(backbone.state_dict())
+    assert all(value.equal(published[name]) for name, value in backbone.state_dict().items())
+    assert 'region_head.weight (5, 32) left out' in printed
+    dense = build_printed(printed, path, family)
+    assert type(dense) is type(backbone)
+    with torch.no_grad():
+        maps = dense(torch.randn(1, 3, 64, 96))
+    if family == 'cait':
+        assert 'it gives the class token, no feature map' in printed
+        assert [tuple(output.shape) for output in maps] == [(1, 32)]
+    else:
+        assert len(maps) == dict(vit=1, swin=2).get(family, 4)
+        assert all(3 * each.shape[2] == 2 * each.shape[3] for each in maps)
+
+
+@pytest.mark.parametrize(
+    ('family', 'naming', 'kind'),
+    [
+        ('pvt', 'mmdet', 'PyramidVisionTransformer'),
+        ('vit', 'mmseg', 'VisionTransformer'),
+        ('swin', 'mmdet', 'SwinTransformer'),
+        ('swin', 'mmseg', 'SwinTransformer'),
+        ('resnet', 'mmdet', 'ResNet'),
+        ('resnet', 'mmseg', 'ResNet'),
+    ],
+)
+@torch.no_grad()
+def test_stock_classes_compute_the_same_feature_maps(publish, save_classifier, family, naming, kind):
+    """Built from the printed config. The norms that a classifier does not have are set to the same values."""
+    save_classifier(family)
+    path, printed = publish()
+    dense = build_printed(printed, path, family)
+    path, printed = publish('--naming', naming)
+    assert f"for dict(type='{naming}.{kind}', " in printed
+    stock = build_printed(printed, path, family)
+    assert type(stock).__module__.startswith(f'{naming}.')
+    for norm in NORMS.get(family, ()):
+        randomize(getattr(dense, norm))
+        getattr(stock, norm).load_state_dict(getattr(dense, norm).state_dict())
+    # Stock mmdet's LayerNorms of a PVT have another eps, see above. mmpretrain's Swin equals the stock ones only with
+    # pad_small_map=True, which the printed config sets.
+    tolerance = 1e-3 if family == 'pvt' else 1e-5
+    for size in ((32, 32), (64, 96), (44, 60)):
+        images = torch.randn(2, 3, *size)
+        for one, other in zip(stock(images), dense(images), strict=True):
+            torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * float(other.abs().max()))
+
+
+@pytest.mark.parametrize('family', ['cait', 'vit', 'swin', 'resnet', 'convnext'])
+def test_missing_tensors_are_named_in_every_family(tmp_path, publish, save_classifier, family):
+    """The first, one in the middle and the last; PVT's are above. One that is left over is named too."""
+    backbone = save_classifier(family)
+    weights = backbone.state_dict()
+    names, kind = list(weights), type(backbone).__name__
+    for name in (names[0], names[len(names) // 2], names[-1]):
+        torch.save({key: value for key, value in weights.items() if key != name}, tmp_path / 'source.pth')
+        with pytest.raises(
+            SystemExit,
+            match=rf'source\.pth does not hold a complete {kind}:\s{re.escape(name)} (of {kind} )?is missing',
+        ):
+            publish()
+    torch.save({**weights, 'surprise.weight': torch.zeros(1)}, tmp_path / 'source.pth')
+    with pytest.raises(SystemExit, match=rf'complete {kind}:\ssurprise\.weight is unexpected'):
+        publish()
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    ('family', 'naming', 'instead'),
+    [
+        ('pvt', 'mmseg', 'use naming smmix_mm, which smmix_mm.PVT loads in configs of mmseg'),
+        ('cait', 'mmdet', 'use naming smmix_mm, which smmix_mm.CaiT loads for classification'),
+        ('cait', 'mmseg', 'use naming smmix_mm, which smmix_mm.CaiT loads for classification'),
+        ('vit', 'mmdet', 'use naming smmix_mm, which mmpretrain.VisionTransformer loads in configs of mmdet'),
+        ('convnext', 'mmdet', 'use naming smmix_mm, which mmpretrain.ConvNeXt loads in configs of mmdet'),
+        ('convnext', 'mmseg', 'use naming smmix_mm, which mmpretrain.ConvNeXt loads in configs of mmseg'),
+    ],
+)
+def test_families_without_a_stock_class_are_refused(tmp_path, publish, save_classifier, family, naming, instead):
+    name = type(save_classifier(family)).__name__
     with pytest.raises(
-        SystemExit, match=r'naming mmdet needs a PVT, but .*source\.pth has no patch_embed1; it has backbone\.cls_token'
+        SystemExit, match=f'of the family {name}, for which naming {naming} has no stock class: {instead}'
+    ):
+        publish('--naming', naming)
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    ('family', 'naming', 'settings', 'message'),
+    [
+        ('vit', 'mmseg', dict(qkv_bias=False), 'a VisionTransformer with qkv_bias=False does not fit stock mmseg'),
+        ('vit', 'mmseg', dict(with_cls_token=False, out_type='featmap'), 'a VisionTransformer without class token'),
+        ('swin', 'mmdet', dict(use_abs_pos_embed=True), 'a SwinTransformer with use_abs_pos_embed=True does not fit'),
+        ('resnet-cifar', 'mmdet', {}, 'a ResNet_CIFAR does not fit the stock ResNet'),
+    ],
+)
+def test_backbones_that_the_stock_class_cannot_hold_are_refused(
+    tmp_path, publish, save_classifier, family, naming, settings, message
+):
+    save_classifier(family, **settings)
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        publish('--naming', naming)
+    assert not (tmp_path / 'out').exists()
+    publish()
+
+
+def test_backbones_of_other_classes_are_copied_whatever_names_they_share(tmp_path, publish, make_backbone):
+    """Here one with BEiT's layer scale. Only our naming serves them."""
+    weights = {f'backbone.{name}': value for name, value in make_backbone('vit').state_dict().items()}
+    weights |= {f'backbone.layers.{layer}.gamma_1': torch.ones(32) for layer in range(3)}
+    torch.save(weights, tmp_path / 'source.pth')
+    path, printed = publish()
+    assert {f'backbone.{name}' for name in read_weights(path)} == set(weights)
+    assert 'for dict' not in printed
+    with pytest.raises(
+        SystemExit, match=r'mmdet serves the families PVT, SwinTransformer, ResNet, but .*source\.pth has none of them'
     ):
         publish('--naming', 'mmdet')
+
+
+def test_several_families_in_one_file_are_told_apart_by_a_prefix(tmp_path, publish, make_backbone):
+    states = {family: make_backbone(family).state_dict() for family in ('vit', 'swin')}
+    weights = {f'{family}.{name}': value for family, state in states.items() for name, value in state.items()}
+    torch.save(weights, tmp_path / 'source.pth')
+    with pytest.raises(SystemExit, match='several families, VisionTransformer, SwinTransformer: set prefix'):
+        publish()
+    assert set(read_weights(publish('--prefix', 'swin')[0])) == set(states['swin'])
 
 
 def test_missing_files_are_named(publish):
