@@ -1,6 +1,7 @@
 """What the documents say runs."""
 
 import argparse
+import copy
 import itertools
 import re
 import subprocess
@@ -39,6 +40,7 @@ EXAMPLES = {
     ('docs/get_started.md', 'teacher'),
     ('docs/get_started.md', 'functional'),
     ('docs/transfer.md', 'backbone'),
+    ('docs/transfer.md', 'strict'),
     ('docs/architecture.md', 'method'),
     ('docs/architecture.md', 'adapter'),
     ('docs/architecture.md', 'dataset'),
@@ -125,7 +127,7 @@ def test_architecture_example_runs(pvt_arch, name):
         method = dict(type='smmix_mm.InPlaceMix', region=(2, 2))
     else:
         backbone = dict(
-            type='T2T_ViT',
+            type='smmix_mm.MyViT',
             img_size=64,
             embed_dims=32,
             num_layers=2,
@@ -151,6 +153,24 @@ def test_architecture_example_runs(pvt_arch, name):
     mixed = method(images, targets, model.answer(method.questions, images, targets), streams)
     assert mixed.images.shape == images.shape
     assert mixed.targets.sum(dim=1).tolist() == pytest.approx([1, 1, 1])
+
+
+def test_strict_example_loads_all_or_nothing(tmp_path, swin_arch):
+    settings = run_example('docs/transfer.md', 'strict')['backbone']
+    settings.update(arch=dict(swin_arch, depths=[1] * 4, num_heads=[1] * 4))
+    classifier = MODELS.build(dict(type=settings['type'], arch=settings['arch']))
+    settings['init_cfg']['checkpoint'] = str(tmp_path / 'epoch_300.pth')
+    weights = {f'backbone.{name}': value for name, value in classifier.state_dict().items()}
+    for missing in (None, 'backbone.norm3.weight'):
+        torch.save({name: value for name, value in weights.items() if name != missing}, tmp_path / 'epoch_300.pth')
+        backbone = MODELS.build(copy.deepcopy(settings))
+        if missing is None:
+            backbone.init_weights()
+            loaded = backbone.state_dict()
+            assert all(loaded[name.removeprefix('backbone.')].equal(value) for name, value in weights.items())
+        else:
+            with pytest.raises(ValueError, match=r'norm3\.weight'):
+                backbone.init_weights()
 
 
 def test_dataset_example_loads_images(tmp_path):

@@ -308,6 +308,8 @@ def with_strict_loading(init_cfg: dict | list[dict] | None, beside: Iterable[str
         unknown = set(cfg) - {'type', 'checkpoint', 'prefix', 'map_location', 'strict', 'fresh'}
         if unknown:
             raise ValueError(f"init_cfg of type 'Pretrained' takes checkpoint and prefix, but got {sorted(unknown)}")
+        if not cfg.get('strict', True):
+            raise ValueError("init_cfg of type 'Pretrained' loads strictly here, but got strict=False; leave it out")
         checkpoint, prefix = cfg.get('checkpoint'), cfg.get('prefix')
         if not isinstance(checkpoint, str | Path) or not str(checkpoint):
             raise ValueError(f"init_cfg of type 'Pretrained' needs the path of a checkpoint, but got {checkpoint!r}")

@@ -354,7 +354,8 @@ def test_init_cfg_takes_a_prefix(tmp_path, make_backbone):
     [
         (dict(), 'needs the path of a checkpoint, but got None'),
         (dict(checkpoint=''), "needs the path of a checkpoint, but got ''"),
-        (dict(checkpoint='a.pth', strict=False), r"takes checkpoint and prefix, but got \['strict'\]"),
+        (dict(checkpoint='a.pth', strict=False), 'loads strictly here, but got strict=False'),
+        (dict(checkpoint='a.pth', revise_keys=()), r"takes checkpoint and prefix, but got \['revise_keys'\]"),
     ],
 )
 def test_bad_init_cfgs_are_errors(make_backbone, settings, message):

@@ -113,7 +113,8 @@ def _drop_pretrained(cfg: object) -> None:
 def small_vit(size: int, patch_size: int, like: dict, kind: str, **settings: object) -> dict:
     """A classifier of the same classes and images, as the other of student and teacher."""
     arch = dict(embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=64)
-    classes = like['head']['num_classes']
+    # A head without it has a backbone that classifies itself, which is refused.
+    classes = like['head'].get('num_classes', 1000)
     return dict(
         type=kind,
         backbone=dict(type='VisionTransformer', arch=arch, img_size=size, patch_size=patch_size),
@@ -144,10 +145,6 @@ def try_backbone(name: str, path: Path) -> Support:
     tokenmix = dict(type='smmix_mm.TokenMix', patch_size=patch_size)
     mixing, stock = 'smmix_mm.MixingClassifier', 'mmpretrain.ImageClassifier'
     like = classifier(cfg, stock)
-
-    if not like['head'].get('num_classes'):
-        # Its backbone classifies; the students' error says so.
-        like['head']['num_classes'] = 1000
 
     def student(augment: dict, teacher: nn.Module | None = None) -> nn.Module:
         return MODELS.build(classifier(cfg, mixing, train_cfg=dict(augments=[augment]), teacher=teacher))

@@ -499,12 +499,11 @@ FAMILIES = (
         parts=('patch_embed', 'pos_embed', 'cls_token', 'blocks', 'blocks_token_only', 'norm'),
         mark=r'blocks_token_only\.',
         read=_read_cait,
-        dense=lambda _: {},
-        note='it gives the class token, no feature map',
-        instead=dict.fromkeys(
-            ('mmdet', 'mmseg'),
-            'use naming smmix_mm, which smmix_mm.CaiT loads for classification, and another family for dense tasks',
-        ),
+        dense=lambda _: dict(out_type='featmap'),
+        instead={
+            library: f'use naming smmix_mm, which smmix_mm.CaiT loads in configs of {library}'
+            for library in ('mmdet', 'mmseg')
+        },
     ),
     Family(
         name='VisionTransformer',
