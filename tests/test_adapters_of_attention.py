@@ -10,6 +10,7 @@ from conftest import CLASSES, randomize
 
 from smmix_mm import functional
 from smmix_mm.adapters import build_adapter
+from smmix_mm.engine.hooks.compile_hook import compile_backbone
 from smmix_mm.registry import MODELS
 
 VIT = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
@@ -177,6 +178,40 @@ def test_a_step_trains_every_weight(make_samples, enter_run, name):
         sum(losses.values()).backward()
         unused = [key for key, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
         assert unused == []
+
+
+MAPS = {
+    'ResNet': dict(type='mmpretrain.ResNet', depth=18, base_channels=8, stem_channels=8),
+    'ConvNeXt': dict(type='mmpretrain.ConvNeXt', arch=dict(depths=[1] * 4, channels=[8, 16, 24, 32])),
+    'VAN': dict(type='mmpretrain.VAN', arch=dict(embed_dims=[8, 16, 24, 32], depths=[1] * 4, ffn_ratios=[2] * 4)),
+}
+
+
+@pytest.mark.parametrize('name', ['EVA-02', 'BEiT, its own bias', 'PCPVT', *MAPS])
+@torch.no_grad()
+def test_compiled_and_in_mixed_precision_and_channels_last(name):
+    """The same scores and tokens, but for rounding."""
+    backbone = randomize(MODELS.build(copy.deepcopy((BACKBONES | MAPS)[name])))
+    backbone.eval()
+    side = SIDES.get(name, 64 if name in MAPS else 32)
+    adapter, images = build_adapter(backbone), torch.randn(2, 3, side, side)
+    expected = adapter.read(images, attention=True)
+    with torch.autocast('cpu', torch.bfloat16):
+        found = adapter.read(images, attention=True)
+    assert found.attention.dtype == torch.float32
+    torch.testing.assert_close(found.attention, expected.attention, rtol=0.2, atol=0.02)
+    backbone.to(memory_format=torch.channels_last)
+    found = adapter.read(images.contiguous(memory_format=torch.channels_last), attention=True)
+    torch.testing.assert_close(found.attention, expected.attention, rtol=1e-3, atol=1e-5)
+    backbone.to(memory_format=torch.contiguous_format)
+    torch._dynamo.reset()
+    model = torch.nn.Module()
+    model.backbone = backbone
+    # Twins breaks the graph in its own code.
+    compile_backbone(model, backend='eager', fullgraph=name != 'PCPVT')
+    found = adapter.read(images, attention=True)
+    torch.testing.assert_close(found.attention, expected.attention)
+    torch.testing.assert_close(found.tokens, expected.tokens, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
