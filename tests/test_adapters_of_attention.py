@@ -158,26 +158,22 @@ def test_tokens_are_what_the_head_sees(name):
 
 @families
 def test_a_step_trains_every_weight(make_samples, enter_run, name):
-    """Of SMMix and of TransMix, which read both attentions."""
     enter_run(0, 0)
     _, images = build(name)
     neck = dict(type='mmpretrain.GlobalAveragePooling') if name in ('PCPVT', 'SVT', 'HiViT') else None
-    for augment in ('SMMix', 'TransMix'):
-        model = MODELS.build(
-            dict(
-                type='smmix_mm.MixingClassifier',
-                backbone=copy.deepcopy(BACKBONES[name]),
-                neck=neck,
-                head=dict(
-                    type='mmpretrain.LinearClsHead', num_classes=CLASSES, in_channels=64 if name == 'RevViT' else 32
-                ),
-                train_cfg=dict(augments=[dict(type=f'smmix_mm.{augment}')]),
-            )
+    model = MODELS.build(
+        dict(
+            type='smmix_mm.MixingClassifier',
+            backbone=copy.deepcopy(BACKBONES[name]),
+            neck=neck,
+            head=dict(type='mmpretrain.LinearClsHead', num_classes=CLASSES, in_channels=64 if name == 'RevViT' else 32),
+            train_cfg=dict(augments=[dict(type='smmix_mm.SMMix')]),
         )
-        losses = randomize(model).train().loss(images, make_samples(range(3)))
-        sum(losses.values()).backward()
-        unused = [key for key, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
-        assert unused == []
+    )
+    losses = randomize(model).train().loss(images, make_samples(range(3)))
+    sum(losses.values()).backward()
+    unused = [key for key, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
+    assert unused == []
 
 
 MAPS = {
@@ -187,7 +183,14 @@ MAPS = {
 }
 
 
-@pytest.mark.parametrize('name', ['EVA-02', 'BEiT, its own bias', 'PCPVT', *MAPS])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'EVA-02',
+        'VAN',
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ('BEiT, its own bias', 'PCPVT', 'ResNet', 'ConvNeXt')),
+    ],
+)
 @torch.no_grad()
 def test_compiled_and_in_mixed_precision_and_channels_last(name):
     """The same scores and tokens, but for rounding."""

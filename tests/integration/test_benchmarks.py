@@ -15,6 +15,7 @@ def test_dense_backbone(tmp_path):
     assert min(result['peak memory'].values()) > 0
 
 
+@pytest.mark.slow
 def test_mixing_copy(tmp_path):
     options = ['--batch-sizes', 2, '--dtypes', 'bfloat16', '--rounds', 1, '--threads', 1]
     done = run('benchmarks/mixing_copy.py', *options, '--out', tmp_path / 'report.json')

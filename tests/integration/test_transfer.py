@@ -48,7 +48,7 @@ def train(script: Path, config: Path, folder: Path, *options: str, family: str =
     return process.exitcode, output.read_text()
 
 
-@pytest.mark.parametrize('library', list(DENSE), ids=lambda library: library.__name__)
+@pytest.mark.parametrize('library', [pytest.param(mmdet, marks=pytest.mark.slow), mmseg], ids=['mmdet', 'mmseg'])
 def test_their_own_scripts_refuse_a_partial_checkpoint_too(tmp_path, library):
     """mmengine alone would log what is missing, and train on."""
     cfg = Config.fromfile(PRETRAINING)
