@@ -302,6 +302,13 @@ def test_after_a_layer_norm_the_energy_is_that_before_it():
     [
         (PCPVT | dict(arch=dict(PCPVT['arch'], sr_ratios=[2, 2, 1, 2])), r'last block of PCPVT has sr_ratio=2.*set'),
         (BACKBONES['T2T-ViT'] | dict(final_norm=False), r"T2T_ViT needs tokens behind a norm.*'cls_token' and fin"),
+        (
+            SVT | dict(arch=dict(SVT['arch'], depths=[1, 1, 1, 1])),
+            r'last block of SVT attends inside windows.*depths=\[1, 1, 1, 1\].*even last depth',
+        ),
+        (PCPVT | dict(out_indices=(2,)), r'out_indices of PCPVT have to end with the last one, 3, .* got \(2,\)'),
+        (BACKBONES['T2T-ViT'] | dict(out_indices=[0]), r'out_indices of T2T_ViT have to end .* 1, .* got \(0,\)'),
+        (BACKBONES['EVA-02'] | dict(out_indices=[0]), r'out_indices of ViTEVA02 have to end .* 1, .* got \(0,\)'),
         (BACKBONES['RevViT'] | dict(out_type='raw'), r"RevVisionTransformer .* out_type='raw'"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import randomize
 from mmengine.config import Config
+from mmengine.model import PretrainedInit
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
@@ -16,6 +17,7 @@ from test_configs import ROOT, TRANSFER, UNPUBLISHED, build_model
 from test_dense_configs import make_batch
 
 from smmix_mm.adapters import build_adapter
+from smmix_mm.models.pretrained import StrictPretrainedInit
 from smmix_mm.registry import MODELS
 
 MMPRETRAIN_CONFIGS = Path(mmpretrain.__file__).parent / '.mim/configs'
@@ -349,3 +351,33 @@ def test_without_strict_mmengine_loads_as_before(tmp_path):
     loaded = backbone.state_dict()
     assert all(loaded[name].equal(value) for name, value in weights.items())
     assert not loaded['conv1.weight'].equal(source.state_dict()['conv1.weight'])
+
+
+@pytest.mark.parametrize('kind', ['a list', 'a class'])
+def test_strict_loading_needs_one_dict_by_name(tmp_path, kind):
+    """Otherwise mmpretrain draws position embeddings and more after the loading."""
+    vit = dict(type='mmpretrain.VisionTransformer', arch=SMALL['deit']['arch'], img_size=32)
+    torch.save(MODELS.build(dict(vit)).state_dict(), tmp_path / 'vit.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'vit.pth'), strict=True)
+    MODELS.build(dict(vit, init_cfg=init_cfg)).init_weights()
+    written = [init_cfg] if kind == 'a list' else dict(init_cfg, type=StrictPretrainedInit)
+    with pytest.raises(ValueError, match='strict=True needs init_cfg of VisionTransformer to be one dict'):
+        MODELS.build(dict(vit, init_cfg=written)).init_weights()
+
+
+def test_ours_load_strictly_by_class_too(tmp_path, pvt_arch):
+    torch.save({'nonsense.weight': torch.zeros(1)}, tmp_path / 'none.pth')
+    for kind in (PretrainedInit, StrictPretrainedInit):
+        init_cfg = dict(type=kind, checkpoint=str(tmp_path / 'none.pth'))
+        with pytest.raises(ValueError, match=r'none\.pth has no backbone'):
+            MODELS.build(dict(type='smmix_mm.PVT', arch=pvt_arch, img_size=32, init_cfg=init_cfg)).init_weights()
+
+
+def test_one_new_part_may_be_named_alone(transfer):
+    family, settings, _ = transfer
+    if family == 'resnet50':
+        settings['init_cfg']['fresh'] = 'norm9'
+        with pytest.raises(
+            ValueError, match=r"names \['norm9'\], but ResNet has no such parts; it has conv1, bn1, layer1"
+        ):
+            started(settings)

@@ -31,6 +31,11 @@ model = dict(
             num_outs=len(_base_.family.channels),
         ),
     ],
+    decode_head=dict(
+        in_channels=[128] * len(_base_.family.channels),
+        in_index=list(range(len(_base_.family.channels))),
+        feature_strides=[4, 8, 16, 32][: len(_base_.family.channels)],
+    ),
 )
 
 default_hooks = dict(checkpoint=dict(interval=300, max_keep_ckpts=1, save_best=None))

@@ -1,4 +1,4 @@
-# Semantic FPN with ResNet-50 on ADE20K, from our SMMix checkpoint. Recipe: mmseg's of that model.
+# Semantic FPN with ResNet-50 on ADE20K, from our SMMix checkpoint. Recipe: mmseg's optimiser.
 # No figure of SMMix is published for it.
 _base_ = [
     '../_base_/models/fpn_pvt-tiny.py',

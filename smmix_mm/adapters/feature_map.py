@@ -239,6 +239,20 @@ def _is_places(output: Tensor, last_map: Tensor) -> bool:
     return output.ndim in (3, 4) and torch.equal(_to_places(output, last_map.shape[1]), last_map.flatten(2).mT)
 
 
+def check_last_output(backbone: nn.Module, last: int) -> None:
+    """Refuses a backbone whose last output is not that of its last block or stage, which is read.
+
+    Raises:
+        ValueError: If ``out_indices`` does not end with it.
+    """
+    indices = tuple(backbone.out_indices)
+    if indices[-1] not in (last, -1):
+        raise ValueError(
+            f'out_indices of {type(backbone).__name__} have to end with the last one, {last}, whose tokens are '
+            f'classified, but got {indices}'
+        )
+
+
 class _UnreadableError(Exception):
     """Output that is no map, whatever the size of the images."""
 

@@ -4,12 +4,13 @@ from abc import abstractmethod
 
 import torch
 from mmpretrain.models.backbones import PCPVT, HiViT
+from mmpretrain.models.backbones.twins import GlobalSubsampledAttention
 from torch import Tensor, nn
 
 from smmix_mm.registry import ADAPTERS
 
 from .base import Tap, read_scores
-from .feature_map import FeatureMapAdapter
+from .feature_map import FeatureMapAdapter, check_last_output
 
 QueryKey = tuple[Tensor, Tensor]
 
@@ -77,16 +78,24 @@ class TwinsAdapter(GlobalAttention):
     """Reads mmpretrain's Twins: ``PCPVT`` and ``SVT``, whose last block attends to the whole map.
 
     Args:
-        backbone (PCPVT): Its last block may not reduce keys (``sr_ratio`` 1, as in all archs).
+        backbone (PCPVT): Its last stage is put out last, and its last block attends to the whole map without reducing
+            its keys (``sr_ratio`` 1), as in all archs.
 
     Raises:
-        ValueError: If it does.
+        ValueError: If not.
     """
 
     family = PCPVT
 
     def __init__(self, backbone: PCPVT) -> None:
-        reduced = backbone.stages[-1][-1].attn.sr_ratio
+        check_last_output(backbone, len(backbone.stages) - 1)
+        last = backbone.stages[-1][-1].attn
+        if not isinstance(last, GlobalSubsampledAttention):
+            raise ValueError(
+                f'the last block of {type(backbone).__name__} attends inside windows, since every second one of '
+                f'depths={[len(stage) for stage in backbone.stages]} does; choose an even last depth'
+            )
+        reduced = last.sr_ratio
         if reduced != 1:
             raise ValueError(
                 f'the last block of {type(backbone).__name__} has sr_ratio={reduced}, so that tokens attend to '
@@ -115,6 +124,8 @@ class HiViTAdapter(FeatureMapAdapter):
     has_attention = True
 
     def __init__(self, backbone: HiViT) -> None:
+        # It counts the blocks of its last stage.
+        check_last_output(backbone, backbone.num_main_blocks - 1)
         super().__init__(backbone)
         self._score_taps = (Tap(backbone.blocks[-1].attn.softmax),)
 

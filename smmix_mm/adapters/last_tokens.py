@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from smmix_mm.registry import ADAPTERS
 
-from .feature_map import TappedMapAdapter
+from .feature_map import TappedMapAdapter, check_last_output
 from .global_attention import GlobalAttention, QueryKey, split_heads
 
 
@@ -32,10 +32,16 @@ class LastTokensAdapter(TappedMapAdapter):
                 f'got out_type={backbone.out_type!r} and final_norm={getattr(backbone, "final_norm", False)}; set '
                 f"out_type='cls_token' or 'avg_featmap', and final_norm=True"
             )
+        if hasattr(backbone, 'out_indices'):
+            check_last_output(backbone, len(self._blocks(backbone)) - 1)
         super().__init__(backbone)
 
+    def _blocks(self, backbone: nn.Module) -> nn.ModuleList:
+        """The blocks that ``out_indices`` of the backbone counts."""
+        return backbone.layers
+
     def _last_module(self, backbone: nn.Module) -> nn.Module:
-        return backbone.layers[-1]
+        return self._blocks(backbone)[-1]
 
     def _norms(self, backbone: nn.Module) -> list[nn.Module]:
         """The norms between the last block and the head."""
@@ -63,8 +69,8 @@ class XCiTAdapter(LastTokensAdapter):
 
     family = XCiT
 
-    def _last_module(self, backbone: nn.Module) -> nn.Module:
-        return backbone.ca_layers[-1]
+    def _blocks(self, backbone: nn.Module) -> nn.ModuleList:
+        return nn.ModuleList([*backbone.xca_layers, *backbone.ca_layers])
 
     def _norms(self, backbone: nn.Module) -> list[nn.Module]:
         return [backbone.norm] if hasattr(backbone, 'norm') else []
@@ -132,8 +138,8 @@ class T2TViTAdapter(LastTokensAdapter, GlobalAttention):
 
     family = T2T_ViT
 
-    def _last_module(self, backbone: nn.Module) -> nn.Module:
-        return backbone.encoder[-1]
+    def _blocks(self, backbone: nn.Module) -> nn.ModuleList:
+        return backbone.encoder
 
     def _norms(self, backbone: nn.Module) -> list[nn.Module]:
         return [backbone.norm] if backbone.final_norm else []

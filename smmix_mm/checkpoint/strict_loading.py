@@ -146,13 +146,17 @@ def load_backbone(
             several times, if tensors are missing, unexpected, or of another shape, or if the backbone has no part of
             ``fresh``.
     """
-    source, fresh = str(path), tuple(fresh)
+    source, fresh = str(path), (fresh,) if isinstance(fresh, str) else tuple(fresh)
     weights = _fetch_weights(path)
     present = backbone.state_dict()
     own = {name: value.shape for name, value in present.items()}
-    unknown = set(fresh) - {name.partition('.')[0] for name in own}
+    parts = dict.fromkeys(name.partition('.')[0] for name in own)
+    unknown = set(fresh) - set(parts)
     if unknown:
-        raise ValueError(f'fresh of init_cfg names {sorted(unknown)}, but {type(backbone).__name__} has no such parts')
+        raise ValueError(
+            f'fresh of init_cfg names {sorted(unknown)}, but {type(backbone).__name__} has no such parts; it has '
+            f'{", ".join(parts)}'
+        )
     expected = [name for name in own if name.partition('.')[0] not in fresh]
     place = find_backbone(weights, expected, source, prefix, beside)
     given, left_out = split_backbone(weights, place, own, source, prefix, beside)
@@ -272,7 +276,12 @@ class BackboneInit:
 def is_pretrained(init_cfg: dict | list[dict] | None) -> bool:
     """Whether an ``init_cfg`` loads weights."""
     configs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []
-    return any(config['type'] in ('Pretrained', PretrainedInit) for config in configs)
+    return any(_loads(config) for config in configs)
+
+
+def _loads(config: dict) -> bool:
+    kind = config['type']
+    return kind == 'Pretrained' or (isinstance(kind, type) and issubclass(kind, PretrainedInit))
 
 
 @contextmanager
@@ -301,7 +310,7 @@ def with_strict_loading(init_cfg: dict | list[dict] | None, beside: Iterable[str
     """
     others, pretrained = [], []
     for cfg in [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []:
-        if cfg['type'] not in ('Pretrained', PretrainedInit):
+        if not _loads(cfg):
             others.append(cfg)
             continue
         # map_location has no effect, since weights are copied to the device of the backbone, and all loading is strict.
@@ -313,8 +322,13 @@ def with_strict_loading(init_cfg: dict | list[dict] | None, beside: Iterable[str
         checkpoint, prefix = cfg.get('checkpoint'), cfg.get('prefix')
         if not isinstance(checkpoint, str | Path) or not str(checkpoint):
             raise ValueError(f"init_cfg of type 'Pretrained' needs the path of a checkpoint, but got {checkpoint!r}")
-        fresh = tuple(cfg.get('fresh', ()))
         pretrained.append(
-            dict(type=BackboneInit, checkpoint=checkpoint, prefix=prefix, beside=tuple(beside), fresh=fresh)
+            dict(
+                type=BackboneInit,
+                checkpoint=checkpoint,
+                prefix=prefix,
+                beside=tuple(beside),
+                fresh=cfg.get('fresh', ()),
+            )
         )
     return others + pretrained

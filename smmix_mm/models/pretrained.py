@@ -15,7 +15,6 @@ __all__ = [
     'BESIDE_BACKBONE',
     'TRAINING_ONLY',
     'BackboneInit',
-    'StrictPretrainedInit',
     'is_pretrained',
     'load_backbone',
     'load_classifier',
@@ -68,7 +67,9 @@ class StrictPretrainedInit(PretrainedInit):
 
     mmengine loads the tensors that fit, and trains on from random weights where none does. With ``strict=True`` an
     ``init_cfg`` loads by :func:`load_backbone`. Without it nothing changes. It takes the name of mmengine's own,
-    because stock backbones ask for that name before they draw weights of their own.
+    because stock backbones ask for that name before they draw weights of their own. Backbones that read their
+    checkpoint themselves never build an initialiser: ``SwinTransformer``, ``VisionTransformer`` and ``BEiT`` of mmseg,
+    ``SwinTransformer`` and ``PyramidVisionTransformer`` of mmdet.
 
     Args:
         checkpoint (str): Path or address of a checkpoint of the backbone, or of a classifier.
@@ -79,7 +80,8 @@ class StrictPretrainedInit(PretrainedInit):
             as they were drawn, such as the norms of maps that a classifier does not put out. Defaults to none.
 
     Raises:
-        ValueError: If ``fresh`` is given without ``strict``.
+        ValueError: If ``fresh`` is given without ``strict``, or ``strict`` in another ``init_cfg`` than a dict of type
+            ``'Pretrained'``, after which stock backbones draw some weights anew.
     """
 
     def __init__(
@@ -92,14 +94,20 @@ class StrictPretrainedInit(PretrainedInit):
     ) -> None:
         super().__init__(checkpoint, prefix, map_location)
         if fresh and not strict:
-            raise ValueError(f"fresh={tuple(fresh)} of init_cfg of type 'Pretrained' needs strict=True")
+            raise ValueError(f"fresh={fresh!r} of init_cfg of type 'Pretrained' needs strict=True")
         self.strict = strict
-        self.fresh = tuple(fresh)
+        self.fresh = fresh
 
     def __call__(self, module: nn.Module) -> None:
         if not self.strict:
             super().__call__(module)
             return
+        written = getattr(module, 'init_cfg', None)
+        if not isinstance(written, dict) or written.get('type') != 'Pretrained':
+            raise ValueError(
+                f"strict=True needs init_cfg of {type(module).__name__} to be one dict with type='Pretrained', because "
+                f'its weights are drawn anew after any other, but got {written}'
+            )
         load_backbone(module, self.checkpoint, self.prefix, self.fresh)
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=self._get_init_info())

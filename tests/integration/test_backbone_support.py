@@ -43,7 +43,7 @@ def test_fifty_backbones_and_more_run(written):
     }
 
 
-@pytest.mark.parametrize('name', ['LeNet5', 'MobileNetV3', 'ResNet_CIFAR', 'EdgeNeXt'])
+@pytest.mark.parametrize('name', ['LeNet5', 'MobileNetV3', 'EdgeNeXt'])
 def test_a_row_is_what_the_script_finds(tool, written, name):
     rows, reasons = written
     config = rows[name].split('`')[3]

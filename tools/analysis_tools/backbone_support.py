@@ -114,7 +114,7 @@ def small_vit(size: int, patch_size: int, like: dict, kind: str, **settings: obj
     """A classifier of the same classes and images, as the other of student and teacher."""
     arch = dict(embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=64)
     # A head without it has a backbone that classifies itself, which is refused.
-    classes = like['head'].get('num_classes', 1000)
+    classes = like['head'].get('num_classes') or like['data_preprocessor']['num_classes']
     return dict(
         type=kind,
         backbone=dict(type='VisionTransformer', arch=arch, img_size=size, patch_size=patch_size),
@@ -200,6 +200,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.out and args.backbones:
         parser.error('--out writes the whole table, so that --backbones cannot choose some')
+    if args.out and not 0 <= args.out.read_text().find(BEGIN) < args.out.read_text().find(END):
+        parser.error(f'--out {args.out} needs the lines {BEGIN} and {END}, between which the table is written')
     warnings.simplefilter('ignore')
     logging.disable(logging.WARNING)
     init_default_scope('mmpretrain')

@@ -1,6 +1,6 @@
-# CaiT gives maps of one stride, 16. mmseg's Feature2Pyramid turns four of them, from blocks at equal distances, into
-# strides 4, 8, 16 and 32, as mmseg does for BEiT (arXiv 2106.08254). ViTDet (arXiv 2203.16527) takes the last map
-# alone, by a neck that neither mmdet nor mmseg has.
+# CaiT gives maps of one stride, 16. mmseg's Feature2Pyramid, which mmseg uses for BEiT (arXiv 2106.08254), makes
+# strides 4, 8, 16 and 32 of four of them, here from blocks at equal distances. ViTDet (arXiv 2203.16527) takes the last
+# map alone, by a neck that the packages of mmdet and mmseg do not have.
 backbone = dict(type='smmix_mm.CaiT', arch='xxs24', img_size=224, drop_path_rate=0.05, out_type='featmap')
 pyramid = dict(
     type='mmseg.Feature2Pyramid',

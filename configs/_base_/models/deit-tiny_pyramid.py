@@ -1,6 +1,6 @@
-# DeiT gives maps of one stride, 16. mmseg's Feature2Pyramid turns four of them, from blocks at equal distances, into
-# strides 4, 8, 16 and 32, as mmseg does for BEiT (arXiv 2106.08254). ViTDet (arXiv 2203.16527) takes the last map
-# alone, by a neck that neither mmdet nor mmseg has.
+# DeiT gives maps of one stride, 16. mmseg's Feature2Pyramid, which mmseg uses for BEiT (arXiv 2106.08254), makes
+# strides 4, 8, 16 and 32 of four of them, here from blocks at equal distances. ViTDet (arXiv 2203.16527) takes the last
+# map alone, by a neck that the packages of mmdet and mmseg do not have.
 backbone = dict(
     type='mmpretrain.VisionTransformer',
     arch='deit-tiny',
