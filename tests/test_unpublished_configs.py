@@ -4,6 +4,7 @@ import copy
 import math
 from pathlib import Path
 
+import mmdet
 import mmpretrain
 import pytest
 import torch
@@ -13,7 +14,7 @@ from mmengine.model import PretrainedInit
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
-from test_configs import ROOT, TRANSFER, UNPUBLISHED, build_model
+from test_configs import ROOT, TRANSFER, UNPUBLISHED, build_model, count_parameters
 from test_dense_configs import make_batch
 
 from smmix_mm.adapters import build_adapter
@@ -208,6 +209,24 @@ def test_first_weights_are_those_of_our_smmix_run(path):
     for key in ('arch', 'depth', 'img_size', 'patch_size', 'style'):
         assert backbone.get(key, trained.get(key)) == trained.get(key, backbone.get(key)), key
     assert f'_{run.partition("_")[0]}_' in path.stem
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', DENSE, ids=stem_id)
+def test_every_dense_config_builds(path):
+    """With as many parameters as the stock model of that backbone, where mmdet has one."""
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.default_scope)
+    cfg.model.backbone.pop('init_cfg')
+    model = build_model(cfg)
+    published = {
+        'mask-rcnn_resnet50': 'mask_rcnn/mask-rcnn_r50_fpn_1x_coco',
+        'mask-rcnn_swin-tiny': 'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco',
+    }.get(path.stem.partition('_fpn')[0])
+    if published:
+        stock = Config.fromfile(Path(mmdet.__file__).parent / f'.mim/configs/{published}.py')
+        stock.model.backbone.pop('init_cfg')
+        assert count_parameters(model) == count_parameters(build_model(stock))
 
 
 @pytest.mark.parametrize(
