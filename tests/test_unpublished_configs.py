@@ -400,3 +400,21 @@ def test_one_new_part_may_be_named_alone(transfer):
             ValueError, match=r"names \['norm9'\], but ResNet has no such parts; it has conv1, bn1, layer1"
         ):
             started(settings)
+
+
+@pytest.mark.parametrize('family', ['cait', 'swin', 'resnet50', 'convnext'])
+def test_recomputed_blocks_give_the_same_gradients(family):
+    """With ``with_cp``, which saves memory in dense tasks. DeiT's class has no such setting."""
+    (path,) = [path for path in DENSE if f'mask-rcnn_{family}' in path.stem and 'xxs36' not in path.stem]
+    settings, gradients = small(path).model.backbone.to_dict(), []
+    for with_cp in (False, True):
+        torch.manual_seed(0)
+        backbone = MODELS.build(copy.deepcopy(dict(settings, with_cp=with_cp)))
+        randomize(backbone).double().train()
+        images = torch.rand(
+            2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True
+        )
+        sum(one.square().mean() for one in backbone(images)).backward()
+        gradients.append({name: weight.grad for name, weight in backbone.named_parameters()})
+    for name, expected in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], expected, rtol=1e-6, atol=1e-9)
