@@ -3,7 +3,7 @@
 Adapters of this project's backbones lie beside the backbones.
 """
 
-from .base import Adapter, Tap, build_adapter, evaluating, opened, read_scores
+from .base import Adapter, Tap, build_adapter, evaluating, opened, read_scores, split_heads
 from .feature_map import FeatureMapAdapter
 from .global_attention import GlobalAttention, HiViTAdapter, TwinsAdapter
 from .last_tokens import (
@@ -53,4 +53,5 @@ __all__ = [
     'evaluating',
     'opened',
     'read_scores',
+    'split_heads',
 ]

@@ -184,6 +184,11 @@ class Adapter(ABC):
         raise NotImplementedError
 
 
+def split_heads(projected: Tensor, num_heads: int) -> Tensor:
+    """Splits queries, keys and values ``(B, N, 3 * C)`` to ``(3, B, heads, N, C / heads)``."""
+    return projected.unflatten(2, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
+
+
 @torch.no_grad()
 def read_scores(
     query: Tensor,

@@ -68,11 +68,6 @@ class GlobalAttention(FeatureMapAdapter):
         )
 
 
-def split_heads(projected: Tensor, num_heads: int) -> Tensor:
-    """Splits queries, keys and values ``(B, N, 3 * C)`` to ``(3, B, heads, N, C / heads)``."""
-    return projected.unflatten(2, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
-
-
 @ADAPTERS.register_module()
 class TwinsAdapter(GlobalAttention):
     """Reads mmpretrain's Twins: ``PCPVT`` and ``SVT``, whose last block attends to the whole map.

@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from smmix_mm.registry import ADAPTERS
 
+from .base import split_heads
 from .feature_map import TappedMapAdapter, check_last_output
-from .global_attention import GlobalAttention, QueryKey, split_heads
+from .global_attention import GlobalAttention, QueryKey
 
 
 class LastTokensAdapter(TappedMapAdapter):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from smmix_mm.registry import ADAPTERS
 from smmix_mm.structures import Features
 
-from .base import Adapter, Tap, opened, read_scores
+from .base import Adapter, Tap, opened, read_scores, split_heads
 
 
 @ADAPTERS.register_module()
@@ -73,7 +73,7 @@ class VisionTransformerAdapter(Adapter):
 
     def _scores(self, grid: tuple[int, int], attention: bool, class_attention: bool) -> dict[str, Tensor]:
         heads = self.backbone.layers[-1].attn.num_heads
-        query, key, _ = self._qkv.value.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, _ = split_heads(self._qkv.value, heads)
         by_class_token = self.backbone.out_type == 'cls_token'
         extra = self.backbone.num_extra_tokens
         return read_scores(query, key, extra, grid, attention, class_attention, by_class_token)

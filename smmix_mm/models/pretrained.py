@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmengine.model import BaseModule, PretrainedInit, update_init_info
+from mmengine.model import BaseModule, PretrainedInit
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import nn
 
@@ -108,6 +108,4 @@ class StrictPretrainedInit(PretrainedInit):
                 f"strict=True needs init_cfg of {type(module).__name__} to be one dict with type='Pretrained', because "
                 f'its weights are drawn anew after any other, but got {written}'
             )
-        load_backbone(module, self.checkpoint, self.prefix, self.fresh)
-        if hasattr(module, '_params_init_info'):
-            update_init_info(module, init_info=self._get_init_info())
+        BackboneInit(self.checkpoint, self.prefix, BESIDE_BACKBONE, self.fresh)(module)
