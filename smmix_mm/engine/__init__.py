@@ -10,7 +10,7 @@ from .hooks import (
     ReadableImagesHook,
     RecomputeActivations,
 )
-from .runners import build_model, build_runner
+from .runners import build_model, build_runner, with_method
 from .schedulers import GroupedCosineAnnealingLR
 from .strategies import FSDPStrategy
 
@@ -27,4 +27,5 @@ __all__ = [
     'build_runner',
     'complete_dataloaders',
     'distributed_run',
+    'with_method',
 ]

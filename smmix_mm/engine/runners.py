@@ -31,6 +31,26 @@ def build_model(cfg: Config, **settings: Any) -> nn.Module:
     return MODELS.build(model | settings)
 
 
+def with_method(cfg: Config, method: Config) -> Config:
+    """Returns a classification config with another mixing method, for example to compare methods on one model.
+
+    The teacher of ``cfg`` is left out.
+
+    Args:
+        cfg (Config): Config of a classifier; not changed.
+        method (Config): Holds ``mixing``, the ``train_cfg`` of the classifier, and may hold ``criterion``, settings of
+            the head's loss, as the files in ``configs/_base_/methods`` do.
+    """
+    cfg = copy.deepcopy(cfg)
+    # Two copies: overriding one must not change the other.
+    cfg.model.train_cfg, cfg.mixing = copy.deepcopy(method.mixing), copy.deepcopy(method.mixing)
+    if 'criterion' in method:
+        # Stock losses divide only by the batch size; the published loss is the mean over batch and classes.
+        cfg.model.head.loss.update(method.criterion, loss_weight=1 / cfg.model.head.num_classes)
+    cfg.model.pop('teacher', None)
+    return cfg
+
+
 def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     """Builds the runner of ``runner_type``, by default mmengine's ``Runner``, and its model.
 

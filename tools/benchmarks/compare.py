@@ -24,6 +24,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
+from smmix_mm.engine import with_method
 from smmix_mm.files import write_whole
 from smmix_mm.registry import BATCH_AUGMENTS
 
@@ -132,19 +133,12 @@ def check(args: argparse.Namespace) -> None:
 
 def build_config(method: str, seed: int, teacher: str | None, args: argparse.Namespace) -> Config:
     """Returns the config of ``--model`` with another method, seed and length."""
-    cfg = Config.fromfile(args.model)
-    base = Config.fromfile(METHODS[method])
-    mixing = base.mixing
+    chosen = Config.fromfile(METHODS[method])
     for name, value in args.set.items():
         if name.partition('.')[0] == method:
             # If Mixup takes the other steps, it is listed first.
-            mixing.augments[-1][name.partition('.')[2]] = value
-    cfg.model.train_cfg = mixing
-    cfg.mixing = mixing
-    if 'criterion' in base:
-        # Stock losses divide only by the batch size; the published loss is the mean over batch and classes.
-        cfg.model.head.loss.update(base.criterion, loss_weight=1 / cfg.model.head.num_classes)
-    cfg.model.pop('teacher', None)
+            chosen.mixing.augments[-1][name.partition('.')[2]] = value
+    cfg = with_method(Config.fromfile(args.model), chosen)
     if teacher:
         parts = {part: cfg.model[part] for part in ('backbone', 'neck', 'head') if cfg.model.get(part)}
         init_cfg = dict(type='Pretrained', checkpoint=teacher)

@@ -19,7 +19,8 @@ from smmix_mm.mixing.random_mixing import RandomMixing
 from smmix_mm.models.initialization import init_transformer
 from smmix_mm.models.pretrained import is_pretrained, load_backbone, with_strict_loading
 from smmix_mm.registry import MODELS
-from smmix_mm.structures import Motivation, Question, RegionClassifier, settle_questions
+from smmix_mm.streams import Streams
+from smmix_mm.structures import MixedBatch, Motivation, Question, RegionClassifier, settle_questions
 
 from .checks import check_alignment, check_head, check_scores, check_teacher, set_one_hot_labels, without_batch_augments
 from .motivation import ask, count_classes, pool
@@ -116,14 +117,24 @@ class MixingClassifier(ImageClassifier):
         targets = torch.stack([sample.gt_score for sample in data_samples]).float()
         method, streams = self.mixing.draw()
         method.before_step(self, streams.progress)
-        answers = self.answer(method.questions, inputs, targets)
-        mixed = method(inputs, targets, answers, streams)
+        mixed = self.mix(method, inputs, targets, streams)
         features = self.adapter.read(mixed.images, class_attention=method.reads_class_attention)
         features = replace(features, pooled=pool(self, features.feats))
         logits = self.head(features.pooled)
         mixed = replace(mixed, targets=method.relabel(features, mixed))
         losses = method.losses(logits, features, mixed, self.criterion, self._region_classifier(method))
         return self._with_idle_parameters(losses, logits, method)
+
+    def mix(self, method: MixingMethod, images: Tensor, targets: Tensor, streams: Streams) -> MixedBatch:
+        """Answers what a method asks of the unmixed images, and mixes them.
+
+        Args:
+            method (MixingMethod): One of ``self.mixing.methods``, whose questions are settled.
+            images (Tensor): The unmixed batch ``(B, C, H, W)``, preprocessed.
+            targets (Tensor): Labels ``(B, classes)``.
+            streams (Streams): What the method draws from.
+        """
+        return method(images, targets, self.answer(method.questions, images, targets), streams)
 
     def answer(self, questions: Iterable[Question], images: Tensor, targets: Tensor) -> tuple[Motivation, ...]:
         """Answers the questions of a method, equal ones only once.
