@@ -4,7 +4,7 @@ Once this package is imported, mmengine's own ``CheckpointLoader`` executes no p
 :func:`guard_mmengine`.
 """
 
-from .fit import check_fit, load_strictly
+from .fit import check_fit, load_except, load_strictly
 from .guard import guard_mmengine, hand_on, without_foreign
 from .strict_loading import load_backbone, load_classifier
 from .unpickling import Foreign, find_foreign, read_file, restricted_torch_load
@@ -22,6 +22,7 @@ __all__ = [
     'hand_on',
     'load_backbone',
     'load_classifier',
+    'load_except',
     'load_strictly',
     'read_checkpoint',
     'read_file',

@@ -27,13 +27,27 @@ def check_fit(model: nn.Module, weights: Mapping[str, Tensor], source: str, may_
     Raises:
         ValueError: If names or shapes differ; it lists them.
     """
-    parts = set(may_differ)
-    copied = copy.deepcopy(unwrap_model(model))
-    own = copied.state_dict().items()
-    judged = OrderedDict((name, value) for name, value in own if name.partition('.')[0] in parts)
-    judged.update((name, value) for name, value in weights.items() if name.partition('.')[0] not in parts)
-    keep_metadata(judged, weights)
-    load_strictly(copied, judged, source)
+    load_except(copy.deepcopy(unwrap_model(model)), weights, source, may_differ)
+
+
+def load_except(module: nn.Module, weights: Mapping[str, Tensor], source: str, kept: Iterable[str] = ()) -> None:
+    """Loads all weights or fails, except some parts of the module, which keep their own.
+
+    Args:
+        module (nn.Module): Loaded in place.
+        weights (Mapping[str, Tensor]): By name. They may lack the parts that are kept, or hold others.
+        source (str): Named in the error, such as the file.
+        kept (Iterable[str]): Parts, by the first component of names. Defaults to none.
+
+    Raises:
+        ValueError: If other names or shapes differ; it lists them.
+    """
+    parts = set(kept)
+    own = module.state_dict().items()
+    loaded = OrderedDict((name, value) for name, value in own if name.partition('.')[0] in parts)
+    loaded.update((name, value) for name, value in weights.items() if name.partition('.')[0] not in parts)
+    keep_metadata(loaded, weights)
+    load_strictly(module, loaded, source)
 
 
 def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

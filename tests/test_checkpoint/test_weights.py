@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from unsafe_pickle import TouchOnLoad
 
-from smmix_mm.checkpoint import check_fit, read_checkpoint, read_weights, write_weights
+from smmix_mm.checkpoint import check_fit, load_except, read_checkpoint, read_weights, write_weights
 from smmix_mm.checkpoint.unpickling import RestrictedUnpickler
 from smmix_mm.models import PVT
 
@@ -118,6 +118,23 @@ def test_fit_names_what_differs():
     with pytest.raises(ValueError, match=r'body\.weight'):
         check_fit(model, weights, 'file.pth', may_differ=('head', 'extra'))
     check_fit(model, weights, 'file.pth', may_differ=('head', 'extra', 'body'))
+
+
+def test_parts_that_are_kept_are_neither_loaded_nor_needed():
+    model = nn.Sequential(OrderedDict(body=nn.Linear(3, 4), head=nn.Linear(4, 5)))
+    own = model.head.weight.clone()
+    weights = {
+        'body.weight': torch.ones(4, 3),
+        'body.bias': torch.ones(4),
+        'head.weight': torch.ones(9, 9),
+        'extra': own,
+    }
+    with pytest.raises(ValueError, match=r'file\.pth does not fit(.|\n)*extra'):
+        load_except(model, weights, 'file.pth', kept=('head',))
+    load_except(model, weights, 'file.pth', kept=('head', 'extra'))
+    assert model.body.weight.equal(torch.ones(4, 3))
+    assert model.body.bias.equal(torch.ones(4))
+    assert model.head.weight.equal(own)
 
 
 def test_fit_leaves_model_and_weights_alone_and_lets_hooks_mend(pvt_arch):
