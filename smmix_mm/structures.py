@@ -146,7 +146,9 @@ class MixedBatch:
         targets: Soft labels ``(B, classes)`` of the whole images.
         share: The source's part of the area, one number or one for each image ``(B, 1)``; None where a stock
             augmentation does not return it.
-        source_mask: ``(B, h, w)`` bool, True where source tokens were pasted.
+        source_mask: Where the source was pasted: ``(B, h, w)``, or ``(h, w)`` for all images, of tokens, of pixels or
+            of any grid that divides the images. Bool, or the source's part from 0 to 1 where images are blended. None
+            where ``source_box`` says it, where no region was pasted, and for stock augmentations.
         source_box: Top, left, bottom, right in pixels of the one box that was pasted into all images.
         source_targets: Labels ``(B, classes)`` of the sources.
         target_targets: Labels ``(B, classes)`` of the targets.

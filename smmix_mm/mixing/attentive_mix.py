@@ -62,12 +62,13 @@ class AttentiveMix(MixingMethod):
         pairs = random_pairs(streams.local, len(images), images.device)
         (answer,) = answers
         scores = functional.resample_scores(getattr(answer, self.by), grid)
-        strongest = functional.strongest_cells(scores, count)
+        pasted = functional.strongest_cells(scores, count)[pairs]
         share = count / (grid[0] * grid[1])
         return MixedBatch(
-            images=functional.mix_masked(images, images[pairs], strongest[pairs]),
+            images=functional.mix_masked(images, images[pairs], pasted),
             targets=functional.mix_pairs(targets, share, pairs),
             share=share,
+            source_mask=pasted,
         )
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:

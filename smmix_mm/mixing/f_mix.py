@@ -50,12 +50,13 @@ class FMix(MixingMethod):
         count = int(streams.local.beta(self.alpha, self.alpha) * (height * width))
         noise = streams.local.standard_normal((height, width, 2), dtype=np.float32)
         field = functional.low_frequency_field(to_device(noise, images.device), self.decay)
-        mask = functional.strongest_cells(field.unsqueeze(0), count)
+        mask = functional.strongest_cells(field.unsqueeze(0), count)[0]
         share = count / (height * width)
         return MixedBatch(
             images=functional.mix_masked(images, images[pairs], mask),
             targets=functional.mix_pairs(targets, share, pairs),
             share=share,
+            source_mask=mask,
         )
 
     def extra_repr(self) -> str:

@@ -136,6 +136,7 @@ class PuzzleMix(MixingMethod):
             images=functional.mix_masked(images, sources, mask),
             targets=functional.mix_pairs(targets, share, pairs),
             share=share,
+            source_mask=mask,
         )
 
     def _transport(self, images: Tensor, saliency: Tensor, visible: np.ndarray) -> Tensor:

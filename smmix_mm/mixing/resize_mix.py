@@ -54,6 +54,7 @@ class ResizeMix(MixingMethod):
             images=functional.paste_resized_(images, box, pairs, self.interpolation),
             targets=functional.mix_pairs(targets, share, pairs),
             share=share,
+            source_box=box,
         )
 
     def draw_box(self, size: tuple[int, int], stream: np.random.Generator) -> Box:

@@ -67,6 +67,7 @@ class SaliencyMix(MixingMethod):
             images=functional.mix_masked(images, images[pairs], mask),
             targets=functional.mix_pairs(targets, share, pairs),
             share=share,
+            source_mask=mask,
         )
 
     def find_peaks(self, images: Tensor) -> Tensor:

@@ -177,6 +177,15 @@ class SMMix(MixingMethod):
         return region
 
     def _draw_integer(self, grid: tuple[int, int], stream: np.random.Generator) -> Region | None:
+        regions = self.list_regions(grid)
+        return regions[stream.integers(len(regions))] if regions else None
+
+    def list_regions(self, grid: tuple[int, int]) -> list[Region]:
+        """Lists the region sizes that ``region_rule='integer'`` draws from, each equally likely.
+
+        Args:
+            grid (tuple[int, int]): Token grid ``(h, w)``.
+        """
         low, high = self.side_ratio
         shorter, longer = min(grid), max(grid)
         regions = []
@@ -184,7 +193,7 @@ class SMMix(MixingMethod):
             other = math.floor(side * longer / shorter + 0.5)
             if side >= 1 and (side, other) != (shorter, longer):
                 regions.append((side, other) if grid[0] <= grid[1] else (other, side))
-        return regions[stream.integers(len(regions))] if regions else None
+        return regions
 
     def _draw_ratio(self, grid: tuple[int, int], stream: np.random.Generator) -> Region | None:
         # Drawing from the valid part of the range is equivalent to redrawing until a region is valid.

@@ -96,6 +96,7 @@ class TokenMix(MixingMethod):
             images=functional.mix_masked(images, images.flip(0), mask),
             targets=label_by_content(targets, answer.class_map, mask, mask, self.smoothing),
             share=share,
+            source_mask=mask,
         )
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:

@@ -46,6 +46,7 @@ def chi_square(counts, probs, count):
 def test_integer_rule_draws_whole_sides_evenly(side_ratio, grid, regions):
     """Whole numbers floor(low * g) .. floor(high * g) without 0 and the whole grid; the longer axis in proportion."""
     method = SMMix(side_ratio=side_ratio, region_rule='integer')
+    assert method.list_regions(grid) == (regions or [])
     if regions is None:
         with pytest.raises(ValueError, match='side_ratio'):
             method.draw_region(grid, np.random.default_rng(0))

@@ -128,11 +128,12 @@ class AutoMix(MixingMethod):
         losses = self._mix_block_losses(images, targets, features, streams)
         share, pairs = self.draw(streams.local, images)
         with torch.no_grad():
-            mixed = self._mix(images, features, share, pairs)
+            mixed, mask = self._mix(images, features, share, pairs)
         return MixedBatch(
             images=torch.cat([mixed, images]),
             targets=torch.cat([functional.mix_pairs(targets, share, pairs), targets]),
             share=share,
+            source_mask=mask,
             losses=losses,
         )
 
@@ -185,11 +186,12 @@ class AutoMix(MixingMethod):
             losses['loss_mask'] = self.mask_weight * _half_cosine(streams.progress) * excess
         return losses
 
-    def _mix(self, images: Tensor, features: Tensor, share: float, pairs: Tensor) -> Tensor:
-        """The mixed images for the model."""
+    def _mix(self, images: Tensor, features: Tensor, share: float, pairs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The mixed images for the model, and their mask; None for plain Mixup."""
         if self._is_plain(share):
-            return torch.lerp(images, images[pairs], share)
-        return functional.mix_masked(images, images[pairs], self.mix_block(features[pairs], features, share))
+            return torch.lerp(images, images[pairs], share), None
+        mask = self.mix_block(features[pairs], features, share)
+        return functional.mix_masked(images, images[pairs], mask), mask
 
     def find_momentum(self, progress: float) -> float:
         """Weight of the model in an update of the momentum model.
