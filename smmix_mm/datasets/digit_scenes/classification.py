@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmpretrain.datasets import CustomDataset
 
 from smmix_mm.registry import DATASETS
 
 from .generated_folder import on_main_process, write_image, write_once
-from .scenes import NUM_CLASSES, SPLITS, draw_scene, load_split
+from .scenes import NUM_CLASSES, SPLITS, draw_ink, draw_scene, load_split
 
 DEFAULT_SIZES = {'train': 8000, 'val': 2000}
 
@@ -48,7 +49,20 @@ class DigitScenes(CustomDataset):
         if split not in SPLITS:
             raise ValueError(f'split of DigitScenes has to be one of {SPLITS}, but got {split!r}')
         on_main_process(make_digit_scenes, Path(data_root), {**DEFAULT_SIZES, **(sizes or {})}, seed)
+        self.split = split
+        self.seed = seed
         super().__init__(data_root=data_root, data_prefix=split, with_label=True, **kwargs)
+
+    def draw_ink(self, path: str | Path) -> np.ndarray:
+        """Draws the ink of a picture's digit again, without clutter.
+
+        Args:
+            path (str | Path): The picture, one of this dataset.
+
+        Returns:
+            np.ndarray: ``(64, 64)`` float32, from 0 to 1.
+        """
+        return draw_ink(load_split(self.split), [self.seed, SPLITS.index(self.split), int(Path(path).stem)])
 
 
 def make_digit_scenes(root: Path, sizes: dict[str, int], seed: int) -> None:

@@ -80,10 +80,25 @@ def draw_scene(digits: DigitSet, seed: list[int], style: SceneStyle = SceneStyle
         tuple[np.ndarray, int]: ``(*shape, 3)`` uint8, and the label.
     """
     rng = np.random.default_rng(seed)
+    canvas, ink, label = _draw_parts(digits, rng, style)
+    blend(canvas, ink, draw_colour(rng))
+    return finish(canvas, rng, style), label
+
+
+def draw_ink(digits: DigitSet, seed: list[int], style: SceneStyle = SceneStyle()) -> np.ndarray:
+    """Draws only the ink of the digit, without fragments, as it is in :func:`draw_scene` of the same arguments.
+
+    Returns:
+        np.ndarray: ``shape``, float32 from 0 to 1.
+    """
+    return _draw_parts(digits, np.random.default_rng(seed), style)[1]
+
+
+def _draw_parts(digits: DigitSet, rng: np.random.Generator, style: SceneStyle) -> tuple[np.ndarray, np.ndarray, int]:
+    """The canvas with clutter, the ink of the digit, and its label."""
     canvas = draw_clutter(digits, rng, style)
     index = rng.integers(len(digits.glyphs))
-    blend(canvas, place(digits.glyphs[index], style.digit_sizes, rng, style), draw_colour(rng))
-    return finish(canvas, rng, style), int(digits.labels[index])
+    return canvas, place(digits.glyphs[index], style.digit_sizes, rng, style), int(digits.labels[index])
 
 
 def draw_clutter(digits: DigitSet, rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
