@@ -8,19 +8,16 @@ from matplotlib.figure import Figure
 
 BINS = np.linspace(0, 1, 26)
 # One row holds so many panels.
-COLUMNS = 3
+COLUMNS = 2
 
 
-def draw_share_histograms(
-    panels: Mapping[str, Mapping[str, Sequence[float]]], path: str | Path, xlabel: str = 'share'
-) -> None:
+def draw_share_histograms(panels: Mapping[str, Mapping[str, Sequence[float]]], path: str | Path) -> None:
     """Saves one panel of histograms for each group of shares, with a line at the mean of each.
 
     Args:
         panels (Mapping[str, Mapping[str, Sequence[float]]]): By the title of the panel and the name in its legend,
             shares from 0 to 1, one for each image.
         path (str | Path): Path of the PNG file. Missing folders are created.
-        xlabel (str): Name of the horizontal axes. Defaults to ``'share'``.
     """
     columns = min(len(panels), COLUMNS)
     rows = -(-len(panels) // columns)
@@ -35,11 +32,11 @@ def draw_share_histograms(
             axis.axvline(np.mean(shares), color=colour, linestyle='--', linewidth=1)
         axis.set_title(title, fontsize=10)
         axis.set_xlim(0, 1)
-        axis.set_xlabel(xlabel)
+        axis.set_xlabel('share')
         axis.set_ylabel('images (%)')
         # Above the highest bar, which the legend would hide.
         axis.set_ylim(top=1.35 * axis.get_ylim()[1])
-        axis.legend(loc='upper right', fontsize=8)
+        axis.legend(loc='upper right', fontsize=8, framealpha=1)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     path = Path(path)

@@ -188,6 +188,18 @@ def test_the_seed_decides_the_result(call, tmp_path):
     assert found[0] == found[1] != found[2]
 
 
+def test_configs_of_stock_classifiers_are_measured_too(call, tmp_path):
+    import mixed_accuracy
+
+    stock = tmp_path / 'stock.py'
+    stock.write_text(f"_base_ = ['{ROOT / CONFIG}']\nmodel = dict(type='ImageClassifier')\n")
+    found = []
+    for config in (CONFIG, stock):
+        call(mixed_accuracy, '--methods', 'smmix', '--out', tmp_path / 'a.json', config=config)
+        found.append(json.loads((tmp_path / 'a.json').read_text())['results'])
+    assert found[0] == found[1]
+
+
 def test_automix_mixes_by_what_its_checkpoint_learned(call, tmp_path):
     import mixed_accuracy
     from named_methods import METHODS as FILES
