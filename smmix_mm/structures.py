@@ -147,6 +147,8 @@ class MixedBatch:
         share: The source's part of the area, one number or one for each image ``(B, 1)``; None where a stock
             augmentation does not return it.
         source_mask: ``(B, h, w)`` bool, True where source tokens were pasted.
+        source_corners: ``(B, 2)``, row and column of the first token of the window that was cut from each source, of
+            the size of the one that was pasted; not needed by losses, but shown in pictures.
         source_box: Top, left, bottom, right in pixels of the one box that was pasted into all images.
         source_targets: Labels ``(B, classes)`` of the sources.
         target_targets: Labels ``(B, classes)`` of the targets.
@@ -158,6 +160,7 @@ class MixedBatch:
     targets: Tensor
     share: float | Tensor | None = None
     source_mask: Tensor | None = None
+    source_corners: Tensor | None = None
     source_box: tuple[int, int, int, int] | None = None
     source_targets: Tensor | None = None
     target_targets: Tensor | None = None
