@@ -306,7 +306,10 @@ def test_backbone_example_builds():
     ],
 )
 def test_options_in_the_docs_exist(command):
-    text = ''.join((ROOT / page).read_text() for page in ('README.md', 'docs/train_test.md', 'docs/transfer.md', 'docs/evaluation.md'))
+    text = ''.join(
+        (ROOT / page).read_text()
+        for page in ('README.md', 'docs/train_test.md', 'docs/transfer.md', 'docs/evaluation.md')
+    )
     path = ROOT / 'tools' / command
     # A command line may be shared within the folder.
     source = ''.join(file.read_text() for file in path.parent.glob('*.py'))

@@ -2,7 +2,17 @@
 
 from .class_activation import map_class_activation
 from .mixed_batch import Mixture, draw_mixed_batch, draw_mixtures, name_method, trace_mixing
-from .panels import Panel, check_normalisation, describe_shares, draw_panels, overlay, save_figure, shorten_name, to_array, to_pictures
+from .panels import (
+    Panel,
+    check_normalisation,
+    describe_shares,
+    draw_panels,
+    overlay,
+    save_figure,
+    shorten_name,
+    to_array,
+    to_pictures,
+)
 from .save_pictures import SavePictures
 
 __all__ = [

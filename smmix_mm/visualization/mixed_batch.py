@@ -34,6 +34,7 @@ class Mixture:
         sources: ``(B,)``, the source of each image: the other image whose label it has, or else the image itself.
         scores: What the unmixed images told the method ``(B, h, w)``; None if it asked for nothing like it.
         score_name: Name of the scores, such as ``'attention'``.
+        by_teacher: Whether a teacher told them.
         cut: The box in pixels (top, left, bottom, right) that was cut from the source of each image; None if the
             method has none.
         pasted: The box that was pasted over in each image.
@@ -45,6 +46,7 @@ class Mixture:
     sources: Tensor
     scores: Tensor | None = None
     score_name: str = ''
+    by_teacher: bool = False
     cut: list[Box] | None = None
     pasted: list[Box] | None = None
 
@@ -81,9 +83,9 @@ def trace_mixing(
     others = (shares - shares.diag().diag()).abs()
     sources = torch.where(others.amax(dim=1) > 0, others.argmax(dim=1), torch.arange(batch, device=images.device))
     cut, pasted = _find_boxes(mixed, images)
-    name, scores = _find_scores(model, method, answers)
+    name, scores, by_teacher = _find_scores(model, method, answers)
     # AutoMix has the unmixed images after the mixed ones.
-    return Mixture(images, mixed.images[:batch], shares, sources, scores, name, cut, pasted)
+    return Mixture(images, mixed.images[:batch], shares, sources, scores, name, by_teacher, cut, pasted)
 
 
 def draw_mixtures(
@@ -121,7 +123,7 @@ def draw_mixtures(
             ('source', source, first.cut, CUT, 'cut'),
         ):
             box = [(boxes[index], colour)] if boxes else []
-            told = f"{role}'s {first.score_name}"
+            told = f"{role}'s {first.score_name}" + ('\nby the teacher' if first.by_teacher else '')
             note = f'{what}: {colour}' if boxes else ''
             name = shorten_name(labels[image])
             if heat is None:
@@ -174,7 +176,9 @@ def _find_boxes(mixed: MixedBatch, images: Tensor) -> tuple[list[Box] | None, li
         return boxes, boxes
     if mixed.source_mask is None or mixed.source_corners is None:
         return None, None
-    height, width = (side // tokens for side, tokens in zip(images.shape[-2:], mixed.source_mask.shape[-2:], strict=True))
+    height, width = (
+        side // tokens for side, tokens in zip(images.shape[-2:], mixed.source_mask.shape[-2:], strict=True)
+    )
     cut, pasted = [], []
     for mask, (cut_row, cut_col) in zip(mixed.source_mask, mixed.source_corners.tolist(), strict=True):
         (top, left), (bottom, right) = mask.nonzero().amin(dim=0).tolist(), (mask.nonzero().amax(dim=0) + 1).tolist()
@@ -183,19 +187,17 @@ def _find_boxes(mixed: MixedBatch, images: Tensor) -> tuple[list[Box] | None, li
     return cut, pasted
 
 
-def _find_scores(model: MixingClassifier, method: MixingMethod, answers: Answers) -> tuple[str, Tensor | None]:
-    """The map that the unmixed images were asked for, by name."""
+def _find_scores(model: MixingClassifier, method: MixingMethod, answers: Answers) -> tuple[str, Tensor | None, bool]:
+    """The map that the unmixed images were asked for, its name, and whether a teacher gave it."""
     for question, answer in zip(method.questions, answers, strict=True):
-        teacher = model.teacher if question.by != 'model' else None
-        owner = 'teacher: ' if teacher else ''
+        by_teacher = model.teacher is not None and question.by != 'model'
         if answer.attention is not None:
-            adapter = (teacher or model).adapter
+            adapter = model.teacher.adapter if by_teacher else model.adapter
             score = question.score or ('attention' if adapter.has_attention else 'activation')
-            return owner + score.replace('_', ' '), answer.attention
-        if answer.class_map is not None:
-            return f'{owner}class map', answer.class_map
-        if answer.activation is not None:
-            return f'{owner}activation', answer.activation
+            return score.replace('_', ' '), answer.attention, by_teacher
+        for name in ('class_map', 'activation'):
+            if getattr(answer, name) is not None:
+                return name.replace('_', ' '), getattr(answer, name), by_teacher
         if answer.input_gradient is not None:
-            return 'gradient', answer.input_gradient.norm(dim=1)
-    return '', None
+            return 'gradient', answer.input_gradient.norm(dim=1), by_teacher
+    return '', None, False

@@ -63,7 +63,7 @@ def draw_panels(rows: Sequence[Sequence[Panel]], title: str = '', scale: str = '
             axis.remove()
         for panel, axis in zip(row, line[: len(row)], strict=True):
             # Exact pixels; smoothing would also make the file four times as large.
-            axis.imshow(panel.pixels, interpolation='nearest')
+            axis.imshow((panel.pixels * 255).round().astype(np.uint8), interpolation='nearest')
             axis.set(xticks=[], yticks=[])
             # They would cover the pixels at the edges.
             axis.spines[:].set_visible(False)

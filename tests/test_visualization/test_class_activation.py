@@ -46,10 +46,9 @@ def test_equals_the_formula_where_the_mean_of_the_tokens_is_classified(make_clas
     # Grad-CAM's weights are then those of the linear layer, up to a factor.
     tokens = build_adapter(model.backbone).read(images).tokens
     expected = torch.einsum('bnc,bc->bn', tokens, model.head.fc.weight[labels]).clamp(min=0).unflatten(1, (4, 4))
-    low, high = expected.flatten(1).aminmax(dim=1)
-    expected = (expected - low[:, None, None]) / (high - low)[:, None, None]
-    resized = F.interpolate(expected[:, None], size=(32, 32), mode='bilinear')[:, 0]
-    torch.testing.assert_close(found, resized.detach(), atol=1e-4, rtol=0)
+    resized = F.interpolate(expected[:, None], size=(32, 32), mode='bilinear')[:, 0].detach()
+    low, high = resized.flatten(1).aminmax(dim=1)
+    torch.testing.assert_close(found, (resized - low[:, None, None]) / (high - low)[:, None, None], atol=1e-4, rtol=0)
     # Other classes are found elsewhere.
     assert not torch.allclose(found, map_class_activation(model, images, [0, 1, 3]), atol=0.1)
     assert not model.training
@@ -59,11 +58,12 @@ def test_equals_the_formula_where_the_mean_of_the_tokens_is_classified(make_clas
 def test_every_family_gives_maps(make_classifier, family):
     pytest.importorskip('pytorch_grad_cam')
     model = make_classifier(family).eval()
-    images = torch.randn(2, 3, 32, 32)
-    found = map_class_activation(model, images, [1, 2])
-    assert found.shape == (2, 32, 32)
-    assert found.min() >= 0
-    assert found.std(dim=(1, 2)).min() > 0.05
+    # Nothing may speak for some of the classes.
+    found = map_class_activation(model, torch.randn(1, 3, 32, 32).expand(5, 3, 32, 32), range(5))
+    assert found.shape == (5, 32, 32)
+    assert found.min() == 0
+    assert found.max() == pytest.approx(1, abs=1e-4)
+    assert found.std(dim=(1, 2)).max() > 0.1
 
 
 def test_outputs_are_read_in_every_layout():

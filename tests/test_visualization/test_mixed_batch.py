@@ -34,8 +34,8 @@ CONFIG = ROOT / 'configs/smmix/pvt-mini_smmix_1xb32-8e_digit-scenes.py'
 
 
 def small_model(make_classifier, method='SMMix', **settings):
-    """A classifier of 5 classes that mixes by one method; the teacher stands by."""
-    teacher = make_classifier(type='mmpretrain.ImageClassifier')
+    """A classifier of 5 classes that mixes by one method, with a teacher where the method needs one."""
+    teacher = make_classifier(type='mmpretrain.ImageClassifier') if method in ('TokenMix', 'AttentiveMix') else None
     preprocessor = dict(mean=[100.0] * 3, std=[50.0] * 3, to_rgb=True)
     return make_classifier(
         augments=[METHODS[method]], teacher=teacher, data_preprocessor=preprocessor, **settings
@@ -145,6 +145,7 @@ def test_any_method_is_traced(make_classifier, name):
         assert (mixture.mixed[index] <= high).all()
         moved += source != index
     assert moved >= 4
+    assert mixture.by_teacher == (name in ('TokenMix', 'AttentiveMix'))
     assert (mixture.scores is None) == (name not in ('SMMix', 'TokenMix', 'AttentiveMix', 'PuzzleMix'))
     assert (mixture.cut is None) == (name not in ('SMMix', 'TransMix'))
     figure = draw_mixtures(model, {name: mixture}, [str(index) for index in range(7)], num_rows=2)
@@ -278,5 +279,5 @@ def test_the_demo_shows_the_colours_of_the_files_and_what_the_model_saw(tmp_path
     chosen = [files[16 + index] for index in torch.linspace(0, 15, 4).long().tolist()]
     for row, path in enumerate(chosen):
         pixels = cv2.imread(str(path))[..., ::-1]
-        np.testing.assert_allclose(axes[row][0].images[0].get_array(), pixels / 255, atol=1e-6)
+        np.testing.assert_array_equal(axes[row][0].images[0].get_array(), pixels)
         np.testing.assert_allclose(seen[0][row].permute(1, 2, 0).numpy(), (pixels - 127.5) / 64, atol=1e-5)

@@ -170,4 +170,3 @@ def free_name(folder: Path, name: Path, taken: set[Path]) -> Path:
         path = folder / name.with_name(f'{name.stem}_{number}.png')
     taken.add(path)
     return path
-

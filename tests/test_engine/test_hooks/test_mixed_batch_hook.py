@@ -5,20 +5,21 @@ import random
 from types import SimpleNamespace
 
 import cv2
+import distributed_worker as worker
 import numpy as np
 import pytest
 import torch
-import distributed_worker as worker
+from conftest import randomize
 from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
-from mmengine.registry import VISBACKENDS
+from mmengine.registry import VISBACKENDS, init_default_scope
 from mmengine.visualization.vis_backend import BaseVisBackend
 from processes import run_ranks
 from resumable import differences, flatten, is_own, small_config, write_images
 
 from smmix_mm.engine import MixedBatchHook, build_runner
 from smmix_mm.engine.hooks import mixed_batch_hook
-from smmix_mm.registry import HOOKS
+from smmix_mm.registry import HOOKS, MODELS
 from smmix_mm.visualization import draw_panels
 
 NAMES = itertools.count()
@@ -29,8 +30,12 @@ class Gambler(BaseVisBackend):
 
     images = []
 
+    @property
     def experiment(self):
         return self
+
+    def _init_env(self):
+        pass
 
     def add_image(self, name, image, step=0, **kwargs):
         random.random(), np.random.rand(), torch.rand(1)
@@ -121,7 +126,9 @@ def test_the_picture_shows_what_was_trained_on(data, monkeypatch):
     assert title == 'TransMix, step 2'
     assert [len(row) for row in rows] == [4, 1]
     for panel, image, label in zip(panels, seen[1], labels[1], strict=False):
-        np.testing.assert_allclose(panel.pixels, (image.permute(1, 2, 0) * 60 + 127.5).numpy() / 255, atol=1e-6)
+        # The model gets BGR.
+        pixels = (image.flip(0).permute(1, 2, 0) * 60 + 127.5).numpy() / 255
+        np.testing.assert_allclose(panel.pixels, pixels, atol=1e-6)
         lines = dict(line.rsplit(' ', 1) for line in panel.caption.splitlines())
         found = [float(lines.get(f'class{index}', 0)) for index in range(4)]
         np.testing.assert_allclose(found, label.numpy(), atol=0.0051)
@@ -181,13 +188,15 @@ class Shown:
 
 def run_rank(rank):
     """The same steps with and without pictures; the first rank alone draws them."""
+    init_default_scope('mmpretrain')
     found, shown = {}, Shown()
     for pictures in (False, True):
-        model = MMDistributedDataParallel(worker.build_model('Mixup+SMMix'))
+        torch.manual_seed(0)
+        preprocessor = dict(num_classes=worker.CLASSES, mean=[127.5] * 3, std=[60.0] * 3)
+        classifier = MODELS.build(dict(worker.model_cfg('Mixup+SMMix'), data_preprocessor=preprocessor))
+        model = MMDistributedDataParallel(randomize(classifier).train())
         optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
-        runner = SimpleNamespace(
-            model=model, visualizer=shown, train_dataloader=SimpleNamespace(dataset=shown), iter=0
-        )
+        runner = SimpleNamespace(model=model, visualizer=shown, train_dataloader=SimpleNamespace(dataset=shown), iter=0)
         hook = MixedBatchHook(interval=2)
         for runner.iter in range(4):
             worker.enter_step(runner.iter)
