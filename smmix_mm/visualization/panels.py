@@ -160,7 +160,7 @@ def describe_shares(names: Sequence[str], shares: Sequence[float]) -> str:
     for name, share in zip(names, shares, strict=True):
         total[name] = total.get(name, 0.0) + float(share)
     shown = sorted(((share, name) for name, share in total.items() if abs(share) >= 0.005), reverse=True)
-    return '\n'.join(f'{shorten_name(name)} {share:.2f}' for share, name in shown)
+    return '\n'.join(f'{shorten_name(name)}: {share:.2f}' for share, name in shown)
 
 
 def _height(row: Sequence[Panel]) -> float:

@@ -169,13 +169,13 @@ def test_captions_hold_classes_and_shares(make_classifier):
     names = ['tench, Tinca tinca', 'b', 'b', 'a class of a very long name indeed']
     captions = [axis.get_xlabel() for axis in draw_mixtures(model, {'SMMix': mixture}, names).axes]
     larger, smaller = (
-        (f'a class of a very l… {share:.2f}', f'tench {1 - share:.2f}')
+        (f'a class of a very l…: {share:.2f}', f'tench: {1 - share:.2f}')
         if share > 0.5
-        else (f'tench {1 - share:.2f}', f'a class of a very l… {share:.2f}')
+        else (f'tench: {1 - share:.2f}', f'a class of a very l…: {share:.2f}')
     )
     assert captions[:5] == ['tench', 'pasted over: cyan', 'a class of a very l…', 'cut: red', f'{larger}\n{smaller}']
     # Source and target of one class.
-    assert captions[9] == 'b 1.00'
+    assert captions[9] == 'b: 1.00'
 
 
 def test_methods_of_other_pairs_are_refused(make_classifier):

@@ -129,7 +129,7 @@ def test_the_picture_shows_what_was_trained_on(data, monkeypatch):
         # The model gets BGR.
         pixels = (image.flip(0).permute(1, 2, 0) * 60 + 127.5).numpy() / 255
         np.testing.assert_allclose(panel.pixels, pixels, atol=1e-6)
-        lines = dict(line.rsplit(' ', 1) for line in panel.caption.splitlines())
+        lines = dict(line.rsplit(': ', 1) for line in panel.caption.splitlines())
         found = [float(lines.get(f'class{index}', 0)) for index in range(4)]
         np.testing.assert_allclose(found, label.numpy(), atol=0.0051)
     # Only in its step is there anything of it in the model.
