@@ -57,7 +57,8 @@ def trace_mixing(
 ) -> Mixture:
     """Mixes a batch as a training step does, and finds out what was mixed with what, whatever the method.
 
-    The model is in evaluation mode meanwhile, and the streams are not advanced.
+    The model is in evaluation mode meanwhile, and the streams are not advanced. What a method does before each step is
+    done once, such as moving AutoMix's momentum model.
 
     Args:
         model (MixingClassifier): Answers the questions of the method.
@@ -69,6 +70,7 @@ def trace_mixing(
     batch, classes = targets.shape
     shares, mixed, features = [], None, None
     with evaluating(model):
+        method.before_step(model, streams.progress)
         answers = model.answer(method.questions, images, targets)
         # The batch is mixed with each image in a class of its own, so that the mixed labels tell the images apart. If
         # it has more images than there are classes, this takes several turns.

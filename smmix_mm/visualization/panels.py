@@ -57,6 +57,8 @@ def draw_panels(rows: Sequence[Sequence[Panel]], title: str = '', scale: str = '
         layout='constrained',
     )
     FigureCanvasAgg(figure)
+    # Names of classes and files may have dollar signs.
+    text = dict(fontsize=TEXT, parse_math=False)
     axes = figure.subplots(len(rows), count, squeeze=False, gridspec_kw=dict(height_ratios=heights))
     for row, line in zip(rows, axes, strict=True):
         for axis in line[len(row) :]:
@@ -67,17 +69,19 @@ def draw_panels(rows: Sequence[Sequence[Panel]], title: str = '', scale: str = '
             axis.set(xticks=[], yticks=[])
             # They would cover the pixels at the edges.
             axis.spines[:].set_visible(False)
-            axis.set_title(panel.title, fontsize=TEXT)
-            axis.set_xlabel(panel.caption, fontsize=TEXT)
+            axis.set_title(panel.title, **text)
+            axis.set_xlabel(panel.caption, **text)
             for (top, left, bottom, right), colour in panel.boxes:
                 corner = (left - 0.5, top - 0.5)
                 outline = dict(fill=False, edgecolor=colour, linewidth=2, clip_on=False)
                 axis.add_patch(Rectangle(corner, right - left, bottom - top, **outline))
     if title:
-        figure.suptitle(title, fontsize=TEXT + 1)
+        figure.suptitle(title, fontsize=TEXT + 1, parse_math=False)
     if scale:
         shown = [axis for axis in axes.flat if axis.figure]
-        bar = figure.colorbar(ScalarMappable(Normalize(0, 1), COLOURS), ax=shown, fraction=0.05, pad=0.02, aspect=25)
+        bar = figure.colorbar(
+            ScalarMappable(Normalize(0, 1), COLOURS), ax=shown, fraction=0.05, pad=0.02, aspect=15 * len(rows)
+        )
         bar.set_ticks([0, 1], labels=['lowest', 'highest'], fontsize=TEXT)
         bar.set_label(f'{scale} of each picture', fontsize=TEXT, labelpad=-25)
     return figure

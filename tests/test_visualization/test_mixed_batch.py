@@ -201,7 +201,7 @@ def test_blue_stays_blue_where_a_model_gets_bgr(make_classifier):
 @pytest.mark.parametrize('size', [(32, 32), (224, 224), (64, 320)])
 def test_nothing_overlaps(size):
     """Texts of full length, in pictures of several sizes and with a colour bar."""
-    text = 'twenty-four characters aa\ntwenty-four characters aa'
+    text = 'twenty-four characters aa\ntwenty-four characters $$'
     panel = Panel(np.zeros((*size, 3)), text, text)
     figure = draw_panels([[panel] * 4, [panel] * 3], 'A title\nof two lines', 'attention')
     picture = to_array(figure)

@@ -67,7 +67,7 @@ def draw(model: nn.Module, adapter: Adapter, images: torch.Tensor, classes: list
     chance, label = classify(model, features.feats).softmax(dim=1).max(dim=1)
     picture = to_pictures(model.data_preprocessor, images)
     scores = name_scores(adapter, features)
-    predicted = f'predicted: {shorten_name(classes[label.item()])} {chance.item():.2f}'
+    predicted = f'predicted {shorten_name(classes[label.item()])}: {chance.item():.2f}'
     panels = [Panel(picture[0], 'what the model sees', predicted)]
     panels += [Panel(overlay(picture, score)[0], name) for name, score in scores.items()]
     return draw_panels([panels], title, 'attention' if adapter.has_attention else 'activation')

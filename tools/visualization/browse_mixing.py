@@ -84,7 +84,6 @@ def browse(cfg: Config, args: argparse.Namespace, name: str | None) -> None:
         batch = model.data_preprocessor(data, training=True)
         labels = torch.cat([sample.gt_label for sample in batch['data_samples']])
         method, streams = model.mixing.draw()
-        method.before_step(model, streams.progress)
         mixture = trace_mixing(model, method, batch['inputs'], F.one_hot(labels, len(classes)).float(), streams)
         names = [classes[label] for label in labels.tolist()]
         title = f'{name_method(method)}, batch {step + 1}, seed {args.seed}\n{weights}'

@@ -1,6 +1,7 @@
 """What the tools of this folder share: models with their weights, methods by name, class names, lists of images."""
 
 import argparse
+import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -82,6 +83,8 @@ def build_classifier(cfg: Config, checkpoint: str | None, source: str) -> nn.Mod
         # A run with another method has others of these.
         if name.partition('.')[0] not in TRAINING_ONLY or (name in own and own[name].shape == value.shape)
     )
+    if any(name.startswith('mixing.') and name not in fitting for name in own):
+        print(f'{checkpoint} has no weights of the mixing method itself; they are random', file=sys.stderr, flush=True)
     keep_metadata(fitting, weights)
     model.load_state_dict(fitting, strict=False)
     if getattr(model, 'teacher', None) is not None:

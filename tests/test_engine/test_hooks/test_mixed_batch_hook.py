@@ -86,8 +86,14 @@ METHODS = [dict(type='smmix_mm.SMMix'), dict(type='smmix_mm.TransMix'), dict(typ
 
 @pytest.mark.parametrize(
     'settings',
-    [{}, AMP, COMPILED, {'model.train_cfg.augments': METHODS}],
-    ids=['plain', 'AMP', 'compiled', 'methods'],
+    [
+        pytest.param({}, id='plain'),
+        pytest.param(AMP, id='AMP'),
+        pytest.param({'model.train_cfg.augments': METHODS}, id='methods'),
+        pytest.param(COMPILED, id='compiled', marks=pytest.mark.slow),
+        # mmengine's own switch, which compiles the whole step.
+        pytest.param({'compile': dict(backend='eager')}, id='compiled whole', marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_with_pictures_ends_with_the_same_bits(data, settings):
     for work_dir, hook in (('without', None), ('with', dict(interval=1, num_images=3))):
