@@ -37,9 +37,7 @@ from smmix_mm.visualization import draw_mixtures, name_method, save_figure, trac
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', metavar='CONFIG', help='config of a smmix_mm.MixingClassifier')
-    parser.add_argument(
-        'checkpoint', metavar='CHECKPOINT', nargs='?', help='its weights; default: those that its training starts from'
-    )
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', nargs='?', help='its weights; default: initial ones')
     parser.add_argument(
         '--method',
         nargs='+',
@@ -76,7 +74,7 @@ def browse(cfg: Config, args: argparse.Namespace, name: str | None) -> None:
     hub.update_info('seed', args.seed)
     loader = ResumableLoader(Runner.build_dataloader(cfg.train_dataloader, seed=args.seed), args.seed)
     classes = class_names(loader.dataset, count_classes(model.head))
-    weights = args.checkpoint or 'no checkpoint: the weights that training starts from'
+    weights = args.checkpoint or 'initial weights'
     for step, data in loader.batches_from(0):
         if step == args.number:
             break

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from torch import nn
 from torch.utils.data import Dataset
@@ -68,6 +69,8 @@ def build_classifier(cfg: Config, checkpoint: str | None, source: str) -> nn.Mod
         FileNotFoundError, ValueError: If the checkpoint is missing, broken or of another model, or the model is no
             classifier.
     """
+    # mmengine logs how it initialises each weight.
+    MMLogger.get_instance('pictures', log_level='WARNING')
     model = build_model(cfg)
     if not (isinstance(getattr(model, 'backbone', None), nn.Module) and getattr(model, 'head', None) is not None):
         raise ValueError(f'{source} has to be the config of a classifier, but its model is {type(model).__name__}')
