@@ -44,8 +44,9 @@ def initial_model(cfg):
     torch.manual_seed(0)
     model = build_model(cfg)
     model.init_weights()
-    # Attention that is not uniform.
+    # Neither uniform attention nor equal logits.
     with torch.no_grad():
+        model.head.layers.head.weight.normal_()
         model.backbone.layers[-1].attn.qkv.weight.mul_(40)
     return model
 
@@ -253,7 +254,9 @@ def test_class_activation_maps_of_two_models(folder, monkeypatch, tmp_path):
         panels.extend(rows)
         return draw_panels(rows, title, scale)
 
-    other = write_other(folder, tmp_path, **{'model.backbone.arch.num_layers': 2})
+    # A stock classifier of another depth.
+    stock = {'model.type': 'mmpretrain.ImageClassifier', 'model.train_cfg': None, 'model.backbone.arch.num_layers': 2}
+    other = write_other(folder, tmp_path, **stock)
     call(
         monkeypatch, 'vis_cam.py', folder / 'config.py', folder / 'model.pth', '--other', *other, '--number', 2,
         '--out', tmp_path / 'cam.png', map_class_activation=ask, draw_panels=draw,

@@ -36,7 +36,7 @@ from smmix_mm.visualization import draw_mixtures, name_method, save_figure, trac
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', metavar='CONFIG', help='config of a smmix_mm.MixingClassifier')
+    parser.add_argument('config', metavar='CONFIG', help='config of a classifier')
     parser.add_argument('checkpoint', metavar='CHECKPOINT', nargs='?', help='its weights; default: initial ones')
     parser.add_argument(
         '--method',

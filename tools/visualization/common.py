@@ -26,7 +26,7 @@ METHODS = {path.stem: path for path in sorted((ROOT / 'configs/_base_/methods').
 
 
 def use_method(cfg: Config, name: str, checkpoint: str | None, settings: Mapping[str, Any]) -> Config:
-    """Returns a classification config that mixes every batch with a named method.
+    """Returns a classification config that mixes every batch with a named method, also for a stock ``ImageClassifier``.
 
     Args:
         cfg (Config): Config of a classifier; not changed.
@@ -38,6 +38,8 @@ def use_method(cfg: Config, name: str, checkpoint: str | None, settings: Mapping
         ValueError: If the method needs a teacher, and there is no checkpoint.
     """
     cfg = with_method(cfg, Config.fromfile(METHODS[name]))
+    if cfg.model.type.rpartition('.')[2] == 'ImageClassifier':
+        cfg.model.type = 'smmix_mm.MixingClassifier'
     augments = cfg.model.train_cfg.augments
     if not augments:
         return cfg
@@ -70,7 +72,7 @@ def build_classifier(cfg: Config, checkpoint: str | None, source: str) -> nn.Mod
             classifier.
     """
     # mmengine logs how it initialises each weight.
-    MMLogger.get_instance('pictures', log_level='WARNING')
+    MMLogger.get_instance('pictures').setLevel('WARNING')
     model = build_model(cfg)
     if not (isinstance(getattr(model, 'backbone', None), nn.Module) and getattr(model, 'head', None) is not None):
         raise ValueError(f'{source} has to be the config of a classifier, but its model is {type(model).__name__}')
@@ -121,7 +123,10 @@ def check_mixing(model: nn.Module, config: str) -> MixingClassifier:
         ValueError: If the model is no :class:`smmix_mm.MixingClassifier`.
     """
     if not isinstance(model, MixingClassifier):
-        raise ValueError(f'{config} has to be of a smmix_mm.MixingClassifier, but its model is {type(model).__name__}')
+        raise ValueError(
+            f'{config} has to be of a smmix_mm.MixingClassifier, but its model is {type(model).__name__}; choose a '
+            f'method for it by --method'
+        )
     return model
 
 

@@ -51,9 +51,7 @@ TITLE_LENGTH = 24
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        'config', metavar='CONFIG', help='config of a smmix_mm.MixingClassifier, which mixes the images'
-    )
+    parser.add_argument('config', metavar='CONFIG', help='config of a classifier, which mixes the images')
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='its weights')
     parser.add_argument(
         '--other',
