@@ -149,6 +149,8 @@ class MixedBatch:
         source_mask: Where the source was pasted: ``(B, h, w)``, or ``(h, w)`` for all images, of tokens, of pixels or
             of any grid that divides the images. Bool, or the source's part from 0 to 1 where images are blended. None
             where ``source_box`` says it, where no region was pasted, and for stock augmentations.
+        source_corners: ``(B, 2)``, row and column of the first token of the window that was cut from each source, of
+            the size of the one that was pasted; not needed by losses, but shown in pictures.
         source_box: Top, left, bottom, right in pixels of the one box that was pasted into all images.
         source_targets: Labels ``(B, classes)`` of the sources.
         target_targets: Labels ``(B, classes)`` of the targets.
@@ -160,6 +162,7 @@ class MixedBatch:
     targets: Tensor
     share: float | Tensor | None = None
     source_mask: Tensor | None = None
+    source_corners: Tensor | None = None
     source_box: tuple[int, int, int, int] | None = None
     source_targets: Tensor | None = None
     target_targets: Tensor | None = None

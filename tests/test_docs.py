@@ -46,6 +46,9 @@ EXAMPLES = {
     ('docs/architecture.md', 'dataset'),
     ('docs/architecture.md', 'dataset-config'),
     ('docs/architecture.md', 'hook'),
+    # In tests/integration/test_trackers.py.
+    ('docs/train_test.md', 'tensorboard'),
+    ('docs/train_test.md', 'wandb'),
 }
 
 
@@ -293,6 +296,9 @@ def test_backbone_example_builds():
         'train.py',
         'test.py',
         'benchmarks/compare.py',
+        'visualization/browse_mixing.py',
+        'visualization/attention_map.py',
+        'visualization/vis_cam.py',
         'model_converters/official_to_smmix_mm.py',
         'model_converters/publish_backbone.py',
         'dataset_converters/coco.py',
@@ -300,7 +306,10 @@ def test_backbone_example_builds():
     ],
 )
 def test_options_in_the_docs_exist(command):
-    text = ''.join((ROOT / page).read_text() for page in ('README.md', 'docs/train_test.md', 'docs/transfer.md'))
+    text = ''.join(
+        (ROOT / page).read_text()
+        for page in ('README.md', 'docs/train_test.md', 'docs/transfer.md', 'docs/evaluation.md')
+    )
     path = ROOT / 'tools' / command
     # A command line may be shared within the folder.
     source = ''.join(file.read_text() for file in path.parent.glob('*.py'))

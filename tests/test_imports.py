@@ -22,8 +22,8 @@ ORDER = (
     ('evaluation',),
     ('datasets',),
     ('resume',),
-    ('engine',),
     ('visualization',),
+    ('engine',),
 )
 LEVELS = {name: level for level, names in enumerate(ORDER) for name in names}
 

@@ -7,6 +7,7 @@ from .hooks import (
     CompileBackbone,
     FiniteLossHook,
     LogHistoryHook,
+    MixedBatchHook,
     ReadableImagesHook,
     RecomputeActivations,
 )
@@ -21,6 +22,7 @@ __all__ = [
     'FiniteLossHook',
     'GroupedCosineAnnealingLR',
     'LogHistoryHook',
+    'MixedBatchHook',
     'ReadableImagesHook',
     'RecomputeActivations',
     'build_model',

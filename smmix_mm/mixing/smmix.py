@@ -135,6 +135,7 @@ class SMMix(MixingMethod):
             targets=labels,
             share=share,
             source_mask=pasted_mask,
+            source_corners=cut,
             source_targets=targets.flip(0),
             target_targets=targets,
             expected=self._expected(motivation, share),

@@ -1,18 +1,142 @@
 """Pictures of mixed batches."""
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from smmix_mm.mixing import SMMix, step_streams
+from smmix_mm.adapters.base import evaluating
+from smmix_mm.functional import Box
+from smmix_mm.mixing import MixingMethod, SMMix, step_streams
+from smmix_mm.mixing.base import Answers
 from smmix_mm.models import MixingClassifier
-from smmix_mm.structures import Question
+from smmix_mm.streams import Streams
+from smmix_mm.structures import MixedBatch
+
+from .panels import Panel, describe_shares, draw_panels, overlay, save_figure, shorten_name, to_pictures
+
+CUT, PASTED = 'red', 'cyan'
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What a method made of a batch.
+
+    Attributes:
+        images: The unmixed images ``(B, C, H, W)``.
+        mixed: The mixed images, same shape.
+        shares: ``(B, B)``; ``shares[b, i]`` is the share of image ``i``'s label in that of mixed image ``b``.
+        sources: ``(B,)``, the source of each image: the other image whose label it has, or else the image itself.
+        scores: What the unmixed images told the method ``(B, h, w)``; None if it asked for nothing like it.
+        score_name: Name of the scores, such as ``'attention'``.
+        by_teacher: Whether a teacher told them.
+        cut: The box in pixels (top, left, bottom, right) that was cut from the source of each image; None if the
+            method has none.
+        pasted: The box that was pasted over in each image.
+    """
+
+    images: Tensor
+    mixed: Tensor
+    shares: Tensor
+    sources: Tensor
+    scores: Tensor | None = None
+    score_name: str = ''
+    by_teacher: bool = False
+    cut: list[Box] | None = None
+    pasted: list[Box] | None = None
+
+
+@torch.no_grad()
+def trace_mixing(
+    model: MixingClassifier, method: MixingMethod, images: Tensor, targets: Tensor, streams: Streams
+) -> Mixture:
+    """Mixes a batch as a training step does, and finds out what was mixed with what, whatever the method.
+
+    The model is in evaluation mode meanwhile, and the streams are not advanced. What a method does before each step is
+    done once, such as moving AutoMix's momentum model.
+
+    Args:
+        model (MixingClassifier): Answers the questions of the method.
+        method (MixingMethod): Any method.
+        images (Tensor): Preprocessed, ``(B, C, H, W)``; not changed.
+        targets (Tensor): One-hot labels ``(B, classes)``.
+        streams (Streams): What the method draws from.
+    """
+    batch, classes = targets.shape
+    shares, mixed, features = [], None, None
+    with evaluating(model):
+        method.before_step(model, streams.progress)
+        answers = model.answer(method.questions, images, targets)
+        # The batch is mixed with each image in a class of its own, so that the mixed labels tell the images apart. If
+        # it has more images than there are classes, this takes several turns.
+        for own_class in torch.eye(batch, device=images.device).split(classes, dim=1):
+            labels = F.pad(own_class, (0, classes - own_class.shape[1]))
+            mixed = method(images.clone(), labels, answers, copy.deepcopy(streams))
+            if features is None:
+                features = model.adapter.read(mixed.images, class_attention=method.reads_class_attention)
+            shares.append(method.relabel(features, mixed)[:batch, : own_class.shape[1]])
+    shares = torch.cat(shares, dim=1)
+    # A share may be a little below 0, see TokenMix.
+    others = (shares - shares.diag().diag()).abs()
+    sources = torch.where(others.amax(dim=1) > 0, others.argmax(dim=1), torch.arange(batch, device=images.device))
+    cut, pasted = _find_boxes(mixed, images)
+    name, scores, by_teacher = _find_scores(model, method, answers)
+    # AutoMix has the unmixed images after the mixed ones.
+    return Mixture(images, mixed.images[:batch], shares, sources, scores, name, by_teacher, cut, pasted)
+
+
+def draw_mixtures(
+    model: MixingClassifier,
+    mixtures: Mapping[str, Mixture],
+    labels: Sequence[str],
+    title: str = '',
+    num_rows: int | None = None,
+) -> Figure:
+    """Draws target, source, what was told about both, and the mixed images of one batch, one row per image.
+
+    Args:
+        model (MixingClassifier): Has the normalisation of the images.
+        mixtures (Mapping[str, Mixture]): One or several of the same batch and the same pairs, by the names of their
+            methods. Scores and boxes shown are those of the first.
+        labels (Sequence[str]): Names of the images' classes.
+        title (str): Above all. Defaults to none.
+        num_rows (int, optional): Number of images shown. Defaults to None, all.
+
+    Raises:
+        ValueError: If the methods pair the images differently, or the model does not normalise images.
+    """
+    first, *others = mixtures.values()
+    if any(not torch.equal(first.sources, other.sources) for other in others):
+        raise ValueError(f'{", ".join(mixtures)} pair the images differently; draw one of them at a time')
+    pictures = to_pictures(model.data_preprocessor, first.images)
+    mixed = {name: to_pictures(model.data_preprocessor, mixture.mixed) for name, mixture in mixtures.items()}
+    heat = None if first.scores is None else overlay(pictures, first.scores)
+    rows = []
+    for index in range(min(num_rows or len(labels), len(labels))):
+        source = int(first.sources[index])
+        row = []
+        for role, image, boxes, colour, what in (
+            ('target', index, first.pasted, PASTED, 'pasted over'),
+            ('source', source, first.cut, CUT, 'cut'),
+        ):
+            box = [(boxes[index], colour)] if boxes else []
+            told = f"{role}'s {first.score_name}" + ('\nby the teacher' if first.by_teacher else '')
+            note = f'{what}: {colour}' if boxes else ''
+            name = shorten_name(labels[image])
+            if heat is None:
+                row.append(Panel(pictures[image], role, '\n'.join(filter(None, (name, note))), box))
+            else:
+                row += [Panel(pictures[image], role, name), Panel(heat[image], told, note, box)]
+        for name, mixture in mixtures.items():
+            row.append(Panel(mixed[name][index], name, describe_shares(labels, mixture.shares[index].tolist())))
+        # The titles of the first row stand for all.
+        rows.append(row if not rows else [Panel(panel.pixels, '', panel.caption, panel.boxes) for panel in row])
+    return draw_panels(rows, title, '' if heat is None else first.score_name)
 
 
 def draw_mixed_batch(
@@ -32,58 +156,50 @@ def draw_mixed_batch(
     Raises:
         ValueError: If the model was built without its preprocessing, so that it does not normalise images.
     """
-    if not getattr(model.data_preprocessor, '_enable_normalize', False):
-        raise ValueError(
-            'draw_mixed_batch needs a model whose data_preprocessor has mean and std, but it has none: images would '
-            'not be normalised as in training. Build the model with smmix_mm.engine.build_model(cfg)'
+    targets = torch.eye(len(images), device=images.device)
+    mixtures = {
+        name: trace_mixing(
+            model, SMMix(placement=placement, loss=dict(con_weight=0.0)), images, targets, step_streams(seed, 0)
         )
-    targets = F.one_hot(torch.arange(len(images)), len(images)).float()
-    answer = model.motivate(Question(attention=True), images)
-    mixed = {
-        name: SMMix(placement=placement, loss=dict(con_weight=0.0))(images, targets, (answer,), step_streams(seed, 0))
         for name, placement in (('SMMix', 'max_min'), ('CutMix', 'cutmix'))
     }
-    share, attention = mixed['SMMix'].share, answer.attention
-    columns = {
-        'target': _to_pictures(model, images),
-        "target's attention": _to_heat(model, images, attention),
-        'source': _to_pictures(model, images.flip(0)),
-        "source's attention": _to_heat(model, images.flip(0), attention.flip(0)),
-        **{f'{name}, share {share:.2f}': _to_pictures(model, batch.images) for name, batch in mixed.items()},
-    }
-    _save_grid(columns, [f'{target} + {source}' for target, source in zip(labels, labels[::-1], strict=True)], path)
+    save_figure(draw_mixtures(model, mixtures, labels), path)
 
 
-def _to_pictures(model: MixingClassifier, images: Tensor) -> np.ndarray:
-    """Undoes the normalisation and returns ``(B, H, W, 3)`` from 0 to 1."""
-    preprocessor = model.data_preprocessor
-    pixels = images.cpu() * preprocessor.std.cpu() + preprocessor.mean.cpu()
-    return (pixels / 255).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+def name_method(method: MixingMethod) -> str:
+    """Name of a method's class, or of the stock augmentation in it."""
+    return type(getattr(method, 'augment', method)).__name__
 
 
-def _to_heat(model: MixingClassifier, images: Tensor, attention: Tensor) -> np.ndarray:
-    """Overlays each image with the attention of its tokens, scaled from the image's minimum to its maximum."""
-    low, high = attention.flatten(1).aminmax(dim=1)
-    scaled = (attention - low[:, None, None]) / (high - low).clamp(min=1e-12)[:, None, None]
-    enlarged = F.interpolate(scaled[:, None].float().cpu(), size=images.shape[-2:])[:, 0]
-    colours = matplotlib.colormaps['viridis'](enlarged.numpy())[..., :3]
-    return 0.6 * colours + 0.4 * _to_pictures(model, images)
+def _find_boxes(mixed: MixedBatch, images: Tensor) -> tuple[list[Box] | None, list[Box] | None]:
+    """Boxes in pixels that were cut from the source of each image and pasted into it."""
+    if mixed.source_box is not None:
+        boxes = [mixed.source_box] * len(images)
+        return boxes, boxes
+    if mixed.source_mask is None or mixed.source_corners is None:
+        return None, None
+    height, width = (
+        side // tokens for side, tokens in zip(images.shape[-2:], mixed.source_mask.shape[-2:], strict=True)
+    )
+    cut, pasted = [], []
+    for mask, (cut_row, cut_col) in zip(mixed.source_mask, mixed.source_corners.tolist(), strict=True):
+        (top, left), (bottom, right) = mask.nonzero().amin(dim=0).tolist(), (mask.nonzero().amax(dim=0) + 1).tolist()
+        for boxes, row, col in ((cut, cut_row, cut_col), (pasted, top, left)):
+            boxes.append((row * height, col * width, (row + bottom - top) * height, (col + right - left) * width))
+    return cut, pasted
 
 
-def _save_grid(columns: Mapping[str, np.ndarray], row_names: list[str], path: str | Path) -> None:
-    rows = len(row_names)
-    figure = Figure(figsize=(1.7 * len(columns), 1.7 * rows + 0.3), layout='constrained')
-    axes = figure.subplots(rows, len(columns), squeeze=False)
-    for column, (title, pictures) in enumerate(columns.items()):
-        axes[0][column].set_title(title, fontsize=9)
-        for row in range(rows):
-            axis = axes[row][column]
-            # Exact pixels; smoothing would also make the file four times as large.
-            axis.imshow(pictures[row], interpolation='nearest')
-            axis.set_xticks([])
-            axis.set_yticks([])
-            if column == 0:
-                axis.set_ylabel(row_names[row], fontsize=9)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+def _find_scores(model: MixingClassifier, method: MixingMethod, answers: Answers) -> tuple[str, Tensor | None, bool]:
+    """The map that the unmixed images were asked for, its name, and whether a teacher gave it."""
+    for question, answer in zip(method.questions, answers, strict=True):
+        by_teacher = model.teacher is not None and question.by != 'model'
+        if answer.attention is not None:
+            adapter = model.teacher.adapter if by_teacher else model.adapter
+            score = question.score or ('attention' if adapter.has_attention else 'activation')
+            return score.replace('_', ' '), answer.attention, by_teacher
+        for name in ('class_map', 'activation'):
+            if getattr(answer, name) is not None:
+                return name.replace('_', ' '), getattr(answer, name), by_teacher
+        if answer.input_gradient is not None:
+            return 'gradient', answer.input_gradient.norm(dim=1), by_teacher
+    return '', None, False

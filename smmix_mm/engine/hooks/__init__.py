@@ -3,6 +3,7 @@
 from .compile_hook import CompileBackbone
 from .finite_loss_hook import FiniteLossHook
 from .log_history_hook import LogHistoryHook
+from .mixed_batch_hook import MixedBatchHook
 from .readable_images_hook import ReadableImagesHook
 from .recompute_hook import RecomputeActivations
 
@@ -10,6 +11,7 @@ __all__ = [
     'CompileBackbone',
     'FiniteLossHook',
     'LogHistoryHook',
+    'MixedBatchHook',
     'ReadableImagesHook',
     'RecomputeActivations',
 ]

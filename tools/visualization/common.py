@@ -1,0 +1,183 @@
+"""What the tools of this folder share: models with their weights, methods by name, class names, lists of images."""
+
+import argparse
+import sys
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+from torch import nn
+from torch.utils.data import Dataset
+
+from smmix_mm.checkpoint import check_fit, read_checkpoint, read_weights
+from smmix_mm.checkpoint.weights import keep_metadata
+from smmix_mm.datasets.image_folders import PICTURES
+from smmix_mm.engine import build_model, with_method
+from smmix_mm.models import MixingClassifier
+from smmix_mm.models.pretrained import TRAINING_ONLY
+from smmix_mm.registry import BATCH_AUGMENTS
+
+ROOT = Path(__file__).resolve().parents[2]
+METHODS = {path.stem: path for path in sorted((ROOT / 'configs/_base_/methods').glob('*.py'))}
+
+
+def use_method(cfg: Config, name: str, checkpoint: str | None, settings: Mapping[str, Any]) -> Config:
+    """Returns a classification config that mixes every batch with a named method, also for a stock ``ImageClassifier``.
+
+    Args:
+        cfg (Config): Config of a classifier; not changed.
+        name (str): One of :data:`METHODS`.
+        checkpoint (str, optional): Weights of a teacher of the same model, for a method that needs one.
+        settings (Mapping[str, Any]): Settings of methods, ``METHOD.SETTING`` each; those of others are left out.
+
+    Raises:
+        ValueError: If the method needs a teacher, and there is no checkpoint.
+    """
+    cfg = with_method(cfg, Config.fromfile(METHODS[name]))
+    if cfg.model.type.rpartition('.')[2] == 'ImageClassifier':
+        cfg.model.type = 'smmix_mm.MixingClassifier'
+    augments = cfg.model.train_cfg.augments
+    if not augments:
+        return cfg
+    for setting, value in settings.items():
+        if setting.partition('.')[0] == name:
+            augments[-1][setting.partition('.')[2]] = value
+    # The others stay, so that the names in checkpoints fit. If Mixup takes the other steps, it is listed first.
+    cfg.model.train_cfg.probs = [0.0] * (len(augments) - 1) + [1.0]
+    init_default_scope(cfg.default_scope)
+    questions = getattr(BATCH_AUGMENTS.build(augments[-1]), 'questions', ())
+    if any(question.needs_teacher for question in questions):
+        if checkpoint is None:
+            raise ValueError(f'{name} needs a teacher: name a CHECKPOINT of this model, which is then its own teacher')
+        parts = {part: cfg.model[part] for part in ('backbone', 'neck', 'head') if cfg.model.get(part)}
+        init_cfg = dict(type='Pretrained', checkpoint=checkpoint)
+        cfg.model.teacher = dict(type='mmpretrain.ImageClassifier', **parts, init_cfg=init_cfg)
+    return cfg
+
+
+def build_classifier(cfg: Config, checkpoint: str | None, source: str) -> nn.Module:
+    """Builds the classifier of a config with the weights of a checkpoint, in evaluation mode.
+
+    Args:
+        cfg (Config): Config of a classifier.
+        checkpoint (str, optional): Its weights; None initialises them as the config does.
+        source (str): The config, named in errors.
+
+    Raises:
+        FileNotFoundError, ValueError: If the checkpoint is missing, broken or of another model, or the model is no
+            classifier.
+    """
+    # mmengine logs how it initialises each weight.
+    MMLogger.get_instance('pictures').setLevel('WARNING')
+    model = build_model(cfg)
+    if not (isinstance(getattr(model, 'backbone', None), nn.Module) and getattr(model, 'head', None) is not None):
+        raise ValueError(f'{source} has to be the config of a classifier, but its model is {type(model).__name__}')
+    if checkpoint is None:
+        model.init_weights()
+        return model.eval()
+    weights = read_weights(checkpoint)
+    check_fit(model, weights, checkpoint, TRAINING_ONLY)
+    own = model.state_dict()
+    fitting = OrderedDict(
+        (name, value)
+        for name, value in weights.items()
+        # A run with another method has others of these.
+        if name.partition('.')[0] not in TRAINING_ONLY or (name in own and own[name].shape == value.shape)
+    )
+    if any(name.startswith('mixing.') and name not in fitting for name in own):
+        print(f'{checkpoint} has no weights of the mixing method itself; they are random', file=sys.stderr, flush=True)
+    keep_metadata(fitting, weights)
+    model.load_state_dict(fitting, strict=False)
+    if getattr(model, 'teacher', None) is not None:
+        model.teacher.load()
+    return model.eval()
+
+
+def add_method_settings(parser: argparse.ArgumentParser) -> None:
+    """Adds the option ``--set``, as ``compare.py`` has it."""
+    parser.add_argument(
+        '--set',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='METHOD.SETTING=VALUE',
+        help='override settings of methods: tokenmix.patch_size=4 ...',
+    )
+
+
+def check_method_settings(parser: argparse.ArgumentParser, settings: Iterable[str]) -> None:
+    """Ends the program if a setting of ``--set`` names no method."""
+    for name in settings:
+        if name.partition('.')[0] not in METHODS or '.' not in name:
+            parser.error(f'--set takes METHOD.SETTING=VALUE with a method of {", ".join(METHODS)}, but got {name!r}')
+
+
+def check_mixing(model: nn.Module, config: str) -> MixingClassifier:
+    """Refuses classifiers that cannot mix.
+
+    Raises:
+        ValueError: If the model is no :class:`smmix_mm.MixingClassifier`.
+    """
+    if not isinstance(model, MixingClassifier):
+        raise ValueError(
+            f'{config} has to be of a smmix_mm.MixingClassifier, but its model is {type(model).__name__}; choose a '
+            f'method for it by --method'
+        )
+    return model
+
+
+def class_names(dataset: Dataset, num_classes: int) -> list[str]:
+    """Class names of a dataset, or numbers if it has none.
+
+    Raises:
+        ValueError: If it has another number of classes than the model.
+    """
+    return _check_names((getattr(dataset, 'metainfo', None) or {}).get('classes'), num_classes, type(dataset).__name__)
+
+
+def stored_class_names(checkpoint: str, num_classes: int) -> list[str]:
+    """Class names that mmengine wrote into a checkpoint, or numbers if there are none.
+
+    Raises:
+        ValueError: If they are not as many as the classes of the model.
+    """
+    stored = (read_checkpoint(checkpoint).get('meta') or {}).get('dataset_meta') or {}
+    return _check_names(stored.get('classes'), num_classes, checkpoint)
+
+
+def _check_names(classes: Sequence[str] | None, num_classes: int, source: str) -> list[str]:
+    if not classes:
+        return [f'class {index}' for index in range(num_classes)]
+    if len(classes) != num_classes:
+        raise ValueError(f'num_classes of the head is {num_classes}, but {source} has {len(classes)} classes')
+    return [str(name) for name in classes]
+
+
+def list_images(paths: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
+    """Lists files, and the images in folders and their sub-folders, each with its path below what was named.
+
+    A folder without images and a path that does not exist are listed themselves, so that reading them names them.
+
+    Args:
+        paths (Iterable[Path]): Files and folders.
+    """
+    for path in paths:
+        inside = [file for file in sorted(path.rglob('*')) if file.is_file() and file.suffix.lower() in PICTURES]
+        if not inside:
+            yield path, Path(path.name)
+        for file in inside:
+            yield file, file.relative_to(path)
+
+
+def free_name(folder: Path, name: Path, taken: set[Path]) -> Path:
+    """A path of a PNG file below a folder, with a number if another one of this run has the name."""
+    path, number = folder / name.with_suffix('.png'), 1
+    while path in taken:
+        number += 1
+        path = folder / name.with_name(f'{name.stem}_{number}.png')
+    taken.add(path)
+    return path
