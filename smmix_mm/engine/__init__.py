@@ -10,6 +10,7 @@ from .hooks import (
     ReadableImagesHook,
     RecomputeActivations,
 )
+from .multi_test_loop import MultiTestLoop
 from .runners import build_model, build_runner, with_method
 from .schedulers import GroupedCosineAnnealingLR
 from .strategies import FSDPStrategy
@@ -21,6 +22,7 @@ __all__ = [
     'FiniteLossHook',
     'GroupedCosineAnnealingLR',
     'LogHistoryHook',
+    'MultiTestLoop',
     'ReadableImagesHook',
     'RecomputeActivations',
     'build_model',
