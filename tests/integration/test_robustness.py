@@ -145,7 +145,8 @@ def test_nothing_to_test_is_an_error(fail, tmp_path):
 
 def test_other_configs_are_refused(fail):
     error = fail('configs/sem_fpn/fpn_pvt-mini_1xb8-300_digit-scenes-128x128.py')
-    assert 'has to be the config of a classifier, with model.head.num_classes' in error
+    assert 'has to be the config of a classifier, with model.head.num_classes and' in error
+    assert 'but the former is None and the latter [{' in error
 
 
 def test_a_missing_test_set_is_named(fail, tmp_path, monkeypatch):

@@ -109,15 +109,16 @@ def count_classes(cfg: Config, path: Path) -> int:
     """The number of classes of the model.
 
     Raises:
-        ValueError: If it is no classifier of mmpretrain.
+        ValueError: If the config is not of a classifier, or wraps its test set in another dataset.
     """
-    found = ((cfg.get('model') or {}).get('head') or {}).get('num_classes')
-    if not found or not cfg.get('test_dataloader'):
+    classes = ((cfg.get('model') or {}).get('head') or {}).get('num_classes')
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    if not classes or not dataset.get('pipeline'):
         raise ValueError(
-            f'{path} has to be the config of a classifier, with model.head.num_classes and test_dataloader, but '
-            f'num_classes is {found} and test_dataloader {"set" if cfg.get("test_dataloader") else "missing"}'
+            f'{path} has to be the config of a classifier, with model.head.num_classes and '
+            f'test_dataloader.dataset.pipeline, but the former is {classes} and the latter {dataset.get("pipeline")}'
         )
-    return found
+    return classes
 
 
 def choose(cfg: Config, classes: int, args: argparse.Namespace, report: Report) -> dict[str, dict[str, Any]]:
