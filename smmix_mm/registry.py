@@ -31,7 +31,7 @@ METRICS = Registry('metric', parent=MMENGINE_METRICS, scope=SCOPE, locations=['s
 BATCH_AUGMENTS = Registry('batch augment', parent=MMPRETRAIN_BATCH_AUGMENTS, scope=SCOPE, locations=['smmix_mm.mixing'])
 ADAPTERS = Registry('adapter', scope=SCOPE, locations=['smmix_mm.adapters'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=SCOPE, locations=['smmix_mm.resume', 'smmix_mm.engine'])
-LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope=SCOPE, locations=['smmix_mm.resume'])
+LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope=SCOPE, locations=['smmix_mm.resume', 'smmix_mm.engine'])
 OPTIM_WRAPPERS = Registry(
     'optimizer wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope=SCOPE, locations=['smmix_mm.engine']
 )
