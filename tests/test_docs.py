@@ -322,3 +322,13 @@ def test_options_in_the_docs_exist(command):
         assert len(listed) >= 5
         options += listed
     assert all(f"'{option}'" in source for option in options)
+
+
+def test_options_of_the_robustness_tool_are_all_in_the_docs():
+    text = (ROOT / 'docs/evaluation.md').read_text()
+    section = text[text.index('## Out of distribution') :].split('\n## ')[0]
+    listed = re.findall(r'^\| `(--[a-z-]+)', section, re.MULTILINE)
+    used = [option for line in re.findall(r'robustness\.py(.*)', section) for option in re.findall(r'--[a-z-]+', line)]
+    source = (ROOT / 'tools/analysis_tools/robustness.py').read_text()
+    assert listed == re.findall(r"'(--[a-z-]+)'", source)
+    assert set(used) <= set(listed)

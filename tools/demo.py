@@ -68,9 +68,13 @@ def main() -> None:
     print(f'Pretraining with {" and ".join(PRETRAINING)}; logs are in {WORK_DIR}', flush=True)
     train_all(list(PRETRAINING.values()))
     print_table(
-        ('pretrained with', 'top-1 (%)', 'time per step (ms)'),
+        ('pretrained with', 'top-1 (%)', 'top-1 of corrupted pictures (%)', 'time per step (ms)'),
         {
-            method: (f'{last(run, "accuracy/top1"):.1f}', f'{1000 * mean(run, "time"):.0f}')
+            method: (
+                f'{last(run, "accuracy/top1"):.1f}',
+                f'{test_corrupted(run):.1f}',
+                f'{1000 * mean(run, "time"):.0f}',
+            )
             for method, run in PRETRAINING.items()
         },
     )
@@ -175,12 +179,28 @@ def save_mixed_batch(run: Run) -> Path:
 def save_predictions(run: Run) -> Path:
     """Draws the predictions of tools/test.py for a few pictures, beside the ground truth."""
     folder = run.work_dir / 'predictions'
-    command = [sys.executable, 'tools/test.py', run.config, run.checkpoint, '--show-dir', folder]
     options = ['--work-dir', run.work_dir / 'test', '--cfg-options', f'test_dataloader.dataset.indices={NUM_PICTURES}']
-    done = subprocess.run([*command, *options], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if done.returncode:
-        raise SystemExit(f'{done.stdout[-3000:]}\nthe test of {run.name} failed; see the lines above')
+    call(run, 'test.py', '--show-dir', folder, *options)
     return folder
+
+
+def test_corrupted(run: Run) -> float:
+    """The mean accuracy under noise, blur, low contrast and occlusion of medium strength."""
+    out = run.work_dir / 'robustness'
+    call(run, 'analysis_tools/robustness.py', '--severities', 3, '--out', out)
+    return json.loads((out / 'robustness.json').read_text())['corruptions']['overall']
+
+
+def call(run: Run, tool: str, *options: object) -> None:
+    """Calls a tool that takes the config and the checkpoint of a run.
+
+    Raises:
+        SystemExit: If it fails.
+    """
+    command = [sys.executable, f'tools/{tool}', run.config, run.checkpoint, *map(str, options)]
+    done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        raise SystemExit(f'{done.stdout[-3000:]}\n{tool} failed on the run {run.name}; see the lines above')
 
 
 def print_table(head: Sequence[str], rows: dict[str, Sequence[str]]) -> None:

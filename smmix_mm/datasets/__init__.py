@@ -3,15 +3,19 @@
 # This import keeps mmengine from executing anything that is pickled in a checkpoint.
 import smmix_mm.checkpoint  # noqa: F401
 
+from .corrupt import Corrupt
 from .digit_scenes import DigitScenes, digit_scenes_detection, digit_scenes_segmentation
 from .load_image import LoadImage
+from .synset_folders import SynsetFolders
 from .transforms import LoadInstances, LoadLabelMap
 
 __all__ = [
+    'Corrupt',
     'DigitScenes',
     'LoadImage',
     'LoadInstances',
     'LoadLabelMap',
+    'SynsetFolders',
     'digit_scenes_detection',
     'digit_scenes_segmentation',
 ]

@@ -11,6 +11,7 @@ from .hooks import (
     ReadableImagesHook,
     RecomputeActivations,
 )
+from .multi_test_loop import MultiTestLoop
 from .runners import build_model, build_runner, with_method
 from .schedulers import GroupedCosineAnnealingLR
 from .strategies import FSDPStrategy
@@ -23,6 +24,7 @@ __all__ = [
     'GroupedCosineAnnealingLR',
     'LogHistoryHook',
     'MixedBatchHook',
+    'MultiTestLoop',
     'ReadableImagesHook',
     'RecomputeActivations',
     'build_model',
