@@ -1,0 +1,125 @@
+"""The curves of a task, drawn by plotly."""
+
+import html
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import plotly.io as pio
+from plotly.colors import hex_to_rgb, qualitative
+from plotly.subplots import make_subplots
+
+from .groups import Group
+
+PALETTE = qualitative.T10
+FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
+DASHES = ('solid', 'dash', 'dot')
+THEMES = dict(light='white', dark='dark')
+PLOT_HEIGHT = 230
+# Between two plots: the title of the lower one, and the numbers below the upper one.
+GAP = 64
+
+
+def draw_curves(names: Sequence[str], groups: Sequence[Group], unit: str) -> dict[str, Any]:
+    """Draws one plot per name, all with the same x axis, and in each a line per group.
+
+    A group of several runs is drawn as the mean with a band of one sample standard deviation.
+
+    Args:
+        names (Sequence[str]): Names of logged values.
+        groups (Sequence[Group]): Of one task.
+        unit (str): What the x axis counts.
+
+    Returns:
+        dict: In plotly's JSON format, ``data``, and ``layout`` by the number of columns.
+    """
+    traces, listed = [], set()
+    for plot, name in enumerate(names, 1):
+        for index, group in enumerate(groups):
+            band_and_line = _draw_group(name, group, index, plot)
+            # One entry of the legend switches a group in all plots.
+            if band_and_line and group not in listed:
+                band_and_line[-1].showlegend = True
+                listed.add(group)
+            traces += band_and_line
+    return dict(
+        data=[trace.to_plotly_json() for trace in traces],
+        layout={columns: _layout(names, columns, unit).to_plotly_json() for columns in (1, 2)},
+    )
+
+
+def templates() -> dict[str, Any]:
+    """Returns plotly's own light and dark look."""
+    return {theme: pio.templates[f'plotly_{name}'].to_plotly_json() for theme, name in THEMES.items()}
+
+
+def _draw_group(name: str, group: Group, index: int, plot: int) -> list[go.Scatter]:
+    """Returns the band, if there are several runs, and the line of a group; nothing if it has no such values."""
+    steps, values = group.curve(name)
+    if not steps:
+        return []
+    colour = PALETTE[index % len(PALETTE)]
+    # Plotly reads tags in names.
+    shared = dict(xaxis=f'x{plot}', yaxis=f'y{plot}', legendgroup=str(index), name=html.escape(group.name, quote=False))
+    means = [_finite(np.mean(row)) for row in values]
+    line = go.Scatter(
+        x=steps,
+        y=means,
+        mode='lines' if len(steps) > 1 else 'markers',
+        line=dict(color=colour, width=1.8, dash=DASHES[index // len(PALETTE) % len(DASHES)]),
+        hovertemplate='%{y:.4~g}',
+        showlegend=False,
+        **shared,
+    )
+    if len(values[0]) == 1:
+        return [line]
+    spreads = [None if mean is None else float(np.std(row, ddof=1)) for mean, row in zip(means, values, strict=True)]
+    edges = [(mean - spread, mean + spread, step) for mean, spread, step in zip(means, spreads, steps) if mean is not None]
+    line.customdata = spreads
+    line.hovertemplate = '%{y:.4~g} ± %{customdata:.2~g}'
+    low, high, where = zip(*edges, strict=True) if edges else ((), (), ())
+    band = go.Scatter(
+        x=[*where, *reversed(where)],
+        y=[*high, *reversed(low)],
+        mode='lines',
+        line=dict(width=0),
+        fill='toself',
+        fillcolor=f'rgba({", ".join(map(str, hex_to_rgb(colour)))}, 0.16)',
+        hoverinfo='skip',
+        showlegend=False,
+        **shared,
+    )
+    return [band, line]
+
+
+def _layout(names: Sequence[str], columns: int, unit: str) -> go.Layout:
+    columns = min(columns, len(names)) or 1
+    rows = math.ceil(len(names) / columns) or 1
+    inner = rows * PLOT_HEIGHT + (rows - 1) * GAP
+    figure = make_subplots(
+        rows,
+        columns,
+        subplot_titles=[html.escape(name, quote=False) for name in names],
+        vertical_spacing=GAP / inner,
+        horizontal_spacing=0.08,
+    )
+    figure.update_xaxes(matches='x', title=dict(text=unit, standoff=6), nticks=8)
+    figure.update_yaxes(nticks=6)
+    figure.update_annotations(font_size=13)
+    figure.update_layout(
+        height=inner + 120,
+        margin=dict(l=48, r=12, t=64, b=56),
+        hovermode='x unified',
+        legend=dict(orientation='h', x=0, y=1 + 40 / inner, yanchor='bottom'),
+        template=None,
+        font_family=FONT,
+        paper_bgcolor='rgba(0,0,0,0)',
+        plot_bgcolor='rgba(0,0,0,0)',
+    )
+    return figure.layout
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
