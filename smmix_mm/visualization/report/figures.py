@@ -16,13 +16,14 @@ from .groups import Group
 PALETTE = qualitative.T10
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 DASHES = ('solid', 'dash', 'dot')
-THEMES = dict(light='white', dark='dark')
+# Plotly's templates, on the background of the page, from which plotly takes that of labels.
+THEMES = dict(light=('plotly_white', '#ffffff'), dark=('plotly_dark', '#14171a'))
 PLOT_HEIGHT = 230
-# Between two plots: the title of the lower one, and the numbers below the upper one.
-GAP = 64
+# Between two plots: the numbers below the upper one and the title of the lower one.
+GAP = 60
 
 
-def draw_curves(names: Sequence[str], groups: Sequence[Group], unit: str) -> dict[str, Any]:
+def draw_curves(names: Sequence[str], groups: Sequence[Group]) -> dict[str, Any]:
     """Draws one plot per name, all with the same x axis, and in each a line per group.
 
     A group of several runs is drawn as the mean with a band of one sample standard deviation.
@@ -30,7 +31,6 @@ def draw_curves(names: Sequence[str], groups: Sequence[Group], unit: str) -> dic
     Args:
         names (Sequence[str]): Names of logged values.
         groups (Sequence[Group]): Of one task.
-        unit (str): What the x axis counts.
 
     Returns:
         dict: In plotly's JSON format, ``data``, and ``layout`` by the number of columns.
@@ -44,15 +44,21 @@ def draw_curves(names: Sequence[str], groups: Sequence[Group], unit: str) -> dic
                 band_and_line[-1].showlegend = True
                 listed.add(group)
             traces += band_and_line
+    longest = max((len(trace.x) for trace in traces), default=0)
     return dict(
         data=[trace.to_plotly_json() for trace in traces],
-        layout={columns: _layout(names, columns, unit).to_plotly_json() for columns in (1, 2)},
+        layout={columns: _layout(names, columns, longest).to_plotly_json() for columns in (1, 2)},
     )
 
 
 def templates() -> dict[str, Any]:
     """Returns plotly's own light and dark look."""
-    return {theme: pio.templates[f'plotly_{name}'].to_plotly_json() for theme, name in THEMES.items()}
+    return {
+        theme: go.layout.Template(pio.templates[name])
+        .update(layout=dict(paper_bgcolor=background, plot_bgcolor=background))
+        .to_plotly_json()
+        for theme, (name, background) in THEMES.items()
+    }
 
 
 def _draw_group(name: str, group: Group, index: int, plot: int) -> list[go.Scatter]:
@@ -94,7 +100,7 @@ def _draw_group(name: str, group: Group, index: int, plot: int) -> list[go.Scatt
     return [band, line]
 
 
-def _layout(names: Sequence[str], columns: int, unit: str) -> go.Layout:
+def _layout(names: Sequence[str], columns: int, points: int) -> go.Layout:
     columns = min(columns, len(names)) or 1
     rows = math.ceil(len(names) / columns) or 1
     inner = rows * PLOT_HEIGHT + (rows - 1) * GAP
@@ -105,18 +111,19 @@ def _layout(names: Sequence[str], columns: int, unit: str) -> go.Layout:
         vertical_spacing=GAP / inner,
         horizontal_spacing=0.08,
     )
-    figure.update_xaxes(matches='x', title=dict(text=unit, standoff=6), nticks=8)
+    # No marks between two epochs.
+    figure.update_xaxes(matches='x', nticks=min(8, points))
     figure.update_yaxes(nticks=6)
     figure.update_annotations(font_size=13)
     figure.update_layout(
-        height=inner + 120,
-        margin=dict(l=48, r=12, t=64, b=56),
+        height=inner + 100,
+        margin=dict(l=48, r=12, t=68, b=32),
         hovermode='x unified',
-        legend=dict(orientation='h', x=0, y=1 + 40 / inner, yanchor='bottom'),
+        # A label wherever the mouse is.
+        hoverdistance=-1,
+        legend=dict(orientation='h', x=0, y=1 + 36 / inner, yanchor='bottom'),
         template=None,
         font_family=FONT,
-        paper_bgcolor='rgba(0,0,0,0)',
-        plot_bgcolor='rgba(0,0,0,0)',
     )
     return figure.layout
 

@@ -34,7 +34,22 @@ class Picture:
     height: int
 
 
-def gather_pictures(folders: Sequence[Path]) -> tuple[dict[str, list[Picture]], list[str]]:
+@dataclass(frozen=True)
+class Folder:
+    """Some of the pictures in a folder.
+
+    Attributes:
+        name (str): Its path.
+        count (int): How many pictures it holds.
+        pictures (list[Picture]): Those that are shown.
+    """
+
+    name: str
+    count: int
+    pictures: list[Picture]
+
+
+def gather_pictures(folders: Sequence[Path]) -> tuple[list[Folder], list[str]]:
     """Embeds the pictures below some folders, made smaller.
 
     Of many pictures in a folder some are taken in even distances, so that those of a training show all of it.
@@ -43,28 +58,24 @@ def gather_pictures(folders: Sequence[Path]) -> tuple[dict[str, list[Picture]], 
         folders (Sequence[Path]): Work directories, or folders of them.
 
     Returns:
-        tuple[dict[str, list[Picture]], list[str]]: Pictures by their folder, and what was left out.
+        tuple[list[Folder], list[str]]: Folders with pictures, those nearest to the top first, and what was left out.
     """
     found: dict[Path, list[Path]] = {}
     for path in dict.fromkeys(path for folder in folders for path in sorted(Path(folder).rglob('*'))):
         if path.suffix.lower() in FORMATS and path.is_file() and not path.name.startswith('.'):
             found.setdefault(path.parent, []).append(path)
-    gallery, problems = {}, []
+    gallery, problems = [], []
     if len(found) > MAX_FOLDERS:
         problems.append(f'pictures of {MAX_FOLDERS} of {len(found)} folders are shown')
-    for folder, paths in list(found.items())[:MAX_FOLDERS]:
-        paths.sort(key=_natural)
-        chosen = _thin_out(paths, MAX_OF_A_FOLDER)
+    for folder in sorted(found, key=lambda folder: len(folder.parts))[:MAX_FOLDERS]:
         shown = []
-        for path in chosen:
+        for path in _thin_out(sorted(found[folder], key=_natural), MAX_OF_A_FOLDER):
             try:
                 shown.append(_embed(path))
             except (OSError, ValueError, Image.DecompressionBombError) as error:
                 problems.append(f'{path} cannot be read as a picture: {error}')
-        if len(chosen) < len(paths):
-            problems.append(f'{len(chosen)} of {len(paths)} pictures in {folder} are shown')
         if shown:
-            gallery[str(folder)] = shown
+            gallery.append(Folder(str(folder), len(found[folder]), shown))
     return gallery, problems
 
 

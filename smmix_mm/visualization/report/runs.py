@@ -152,8 +152,9 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
             if start not in known:
                 known.append(start)
         if not found:
-            what = 'has no run of mmengine below it' if folder.is_dir() else 'does not exist'
-            problems.append(f'{folder} {what} (<run>/<date>_<time>/vis_data/scalars.json)')
+            where = '<run>/<date>_<time>/vis_data/scalars.json'
+            missing = f'has no logs of mmengine below it ({where})' if folder.is_dir() else 'is no folder'
+            problems.append(f'{folder} {missing}')
     runs = [_read_run(paths) for paths in starts.values()]
     _give_names(runs := [run for run in runs if not _is_test(run)])
     return runs, problems

@@ -7,7 +7,7 @@ const charts = [...document.querySelectorAll('script[data-chart]')].map(
 function draw() {
   const template = templates[dark.matches ? 'dark' : 'light'];
   for (const {element, data, layout} of charts) {
-    Plotly.react(element, data, {...layout[narrow.matches ? 1 : 2], template}, {responsive: true, displaylogo: false});
+    Plotly.react(element, data, {...layout[narrow.matches ? 1 : 2], template}, {responsive: true, displayModeBar: false});
   }
 }
 
