@@ -1,6 +1,6 @@
 """Writes one HTML page about training runs of mmpretrain, mmdet and mmseg, from what mmengine logged. Example:
 
-    python tools/analysis_tools/report.py work_dirs/compare/NAME --out report.html
+python tools/analysis_tools/report.py work_dirs/compare/NAME --out report.html
 """
 
 import argparse

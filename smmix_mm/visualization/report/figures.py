@@ -82,13 +82,12 @@ def _draw_group(name: str, group: Group, index: int, plot: int) -> list[go.Scatt
     if len(values[0]) == 1:
         return [line]
     spreads = [None if mean is None else float(np.std(row, ddof=1)) for mean, row in zip(means, values, strict=True)]
-    edges = [(mean - spread, mean + spread, step) for mean, spread, step in zip(means, spreads, steps) if mean is not None]
     line.customdata = spreads
     line.hovertemplate = '%{y:.4~g} ± %{customdata:.2~g}'
-    low, high, where = zip(*edges, strict=True) if edges else ((), (), ())
+    known = [point for point in zip(steps, means, spreads, strict=True) if point[1] is not None]
     band = go.Scatter(
-        x=[*where, *reversed(where)],
-        y=[*high, *reversed(low)],
+        x=[step for step, *_ in (*known, *reversed(known))],
+        y=[*(mean + spread for _, mean, spread in known), *(mean - spread for _, mean, spread in reversed(known))],
         mode='lines',
         line=dict(width=0),
         fill='toself',

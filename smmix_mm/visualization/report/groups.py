@@ -79,7 +79,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
     def plain(value: Any) -> Any:
         if isinstance(value, str) and '/' in value:
-            parents = Path(os.path.abspath(value)).parents
+            parents = Path(value).resolve().parents
             owner = next((owners[parent] for parent in parents if parent in owners), None)
             if owner is not None:
                 return 'file of', key_of(owner)
@@ -105,7 +105,7 @@ def find_differences(groups: Sequence[Group]) -> dict[str, list[str]]:
 def _common_name(runs: Sequence[Run]) -> str:
     if len(runs) == 1:
         return runs[0].name
-    shared = _SEED_IN_NAME.sub('', os.path.commonprefix([run.name for run in runs]))
+    shared = _SEED_IN_NAME.sub('', os.path.commonprefix([run.name for run in runs]))  # noqa: RUF071 - seed-0, seed-1
     return shared or runs[0].folder.resolve().parent.name
 
 

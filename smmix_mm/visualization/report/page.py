@@ -49,9 +49,14 @@ def save_report(
     gallery, left_out = gather_pictures(folders)
     problems += left_out
     groups = group_runs(runs)
-    tasks = {task: [group for group in groups if group.runs[0].task == task] for task in (*TASKS.values(), 'Other runs')}
+    tasks = {
+        task: [group for group in groups if group.runs[0].task == task] for task in (*TASKS.values(), 'Other runs')
+    }
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / 'templates'), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent / 'templates'),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     page = environment.get_template('page.html').render(
         title=title,

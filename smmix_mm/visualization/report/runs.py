@@ -20,7 +20,16 @@ SEED = 'randomness.seed'
 # Other names at the top of a config are variables, whose values stand in these too.
 _READ_BY_RUNNER = {*signature(Runner).parameters, *signature(FlexibleRunner).parameters, 'model_wrapper_cfg'}
 # They say where and from which state a training runs, or are not used by it.
-_NO_SETTINGS = {'work_dir', 'experiment_name', 'cfg', 'resume', 'launcher', 'test_dataloader', 'test_cfg', 'test_evaluator'}
+_NO_SETTINGS = {
+    'work_dir',
+    'experiment_name',
+    'cfg',
+    'resume',
+    'launcher',
+    'test_dataloader',
+    'test_cfg',
+    'test_evaluator',
+}
 # They differ between any two starts, or are long.
 _NO_VERSIONS = {'numpy_random_seed', 'PyTorch compiling details'}
 

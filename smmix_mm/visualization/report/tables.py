@@ -9,7 +9,7 @@ from .runs import Run
 
 # The parts of a COCO metric: shown for single runs only.
 PARTS_OF_A_SCORE = ('_50', '_75', '_s', '_m', '_l')
-NOTHING = '–'
+NOTHING = '-'
 
 
 def main_scores(groups: Sequence[Group]) -> list[str]:
@@ -32,7 +32,13 @@ def results_table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
         final scores, their differences to the first group, time per step, memory and how many runs are finished.
     """
     scores = main_scores(groups)
-    head = ['group', 'runs', *(name for score in scores for name in (score, 'difference')), 'ms per step', 'memory (MB)']
+    head = [
+        'group',
+        'runs',
+        *(name for score in scores for name in (score, 'difference')),
+        'ms per step',
+        'memory (MB)',
+    ]
     digits = {score: count_digits(groups, score) for score in scores}
     rows = []
     for group in groups:
