@@ -80,7 +80,7 @@ def test_nothing_from_logs_and_configs_becomes_code(runs, report, tmp_path):
     page, _ = report(title='<script>alert(4)</script>', command='</pre><script>alert(5)</script>')
     assert 'alert(3)' in page
     assert read_tables(page)[0][1][0] == evil
-    check_page(tmp_path / 'out/report.html')
+    check_page(tmp_path / 'out/report.html', [(390, 'light')])
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,12 @@ BAD = {
 @pytest.mark.parametrize('name', BAD)
 def test_what_is_wrong_is_said_and_the_rest_done(runs, report, name):
     make, message = BAD[name]
-    write_run(runs / 'good', *(step(number, loss=float(number)) for number in (1, 2, 3)), score(1, top=70.0))
+    write_run(
+        runs / 'good',
+        *(step(number, loss=float(number)) for number in (1, 2, 3)),
+        score(1, top=70.0),
+        config=dict(model=dict(type='A')),
+    )
     make(runs / 'bad')
     page, problems = report(runs / 'good', runs / 'bad')
     assert any(message in problem and 'bad' in problem for problem in problems), problems

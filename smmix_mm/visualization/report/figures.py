@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import plotly.io as pio
 from plotly.colors import hex_to_rgb, qualitative
 from plotly.subplots import make_subplots
 
-from .groups import Group
+from .groups import Curve, Group
 
 PALETTE = qualitative.T10
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
@@ -23,7 +23,7 @@ PLOT_HEIGHT = 230
 GAP = 60
 
 
-def draw_curves(names: Sequence[str], groups: Sequence[Group]) -> dict[str, Any]:
+def draw_curves(names: Sequence[str], groups: Sequence[Group], read: Callable[[Group, str], Curve]) -> dict[str, Any]:
     """Draws one plot per name, all with the same x axis, and in each a line per group.
 
     A group of several runs is drawn as the mean with a band of one sample standard deviation.
@@ -31,6 +31,7 @@ def draw_curves(names: Sequence[str], groups: Sequence[Group]) -> dict[str, Any]
     Args:
         names (Sequence[str]): Names of logged values.
         groups (Sequence[Group]): Of one task.
+        read (Callable[[Group, str], Curve]): ``Group.step_curve`` or ``Group.score_curve``.
 
     Returns:
         dict: In plotly's JSON format, ``data``, and ``layout`` by the number of columns.
@@ -38,7 +39,7 @@ def draw_curves(names: Sequence[str], groups: Sequence[Group]) -> dict[str, Any]
     traces, listed = [], set()
     for plot, name in enumerate(names, 1):
         for index, group in enumerate(groups):
-            band_and_line = _draw_group(name, group, index, plot)
+            band_and_line = _draw_group(read(group, name), group, index, plot)
             # One entry of the legend switches a group in all plots.
             if band_and_line and group not in listed:
                 band_and_line[-1].showlegend = True
@@ -61,9 +62,9 @@ def templates() -> dict[str, Any]:
     }
 
 
-def _draw_group(name: str, group: Group, index: int, plot: int) -> list[go.Scatter]:
-    """Returns the band, if there are several runs, and the line of a group; nothing if it has no such values."""
-    steps, values = group.curve(name)
+def _draw_group(curve: Curve, group: Group, index: int, plot: int) -> list[go.Scatter]:
+    """Returns the band, if there are several runs, and the line of a group; nothing if it is empty."""
+    steps, values = curve
     if not steps:
         return []
     colour = PALETTE[index % len(PALETTE)]
@@ -112,6 +113,7 @@ def _layout(names: Sequence[str], columns: int, points: int) -> go.Layout:
     )
     # No marks between two epochs.
     figure.update_xaxes(matches='x', nticks=min(8, points))
+    figure.layout.xaxis.matches = None
     figure.update_yaxes(nticks=6)
     figure.update_annotations(font_size=13)
     figure.update_layout(

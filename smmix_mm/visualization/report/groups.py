@@ -14,6 +14,9 @@ from .runs import SEED, Run
 # Ends of names such as cutmix/seed-, what runs of several seeds have in common.
 _SEED_IN_NAME = re.compile(r'[-_/. ]*(seed)?[-_/. ]*\d*$')
 
+# The steps that all runs logged, and the values of all runs at each.
+Curve = tuple[list[float], list[list[float]]]
+
 
 @dataclass(eq=False)
 class Group:
@@ -39,19 +42,19 @@ class Group:
 
     def finals(self, score: str) -> dict[Run, float]:
         """Returns the last value of a score in each run that counts."""
-        curves = {run: run.log.curve(score) for run in self.counted}
+        curves = {run: run.log.score_curve(score) for run in self.counted}
         return {run: list(curve.values())[-1] for run, curve in curves.items() if curve}
 
-    def curve(self, name: str) -> tuple[list[float], list[list[float]]]:
-        """Returns the steps that all runs logged, and the values of all runs at each."""
-        curves = [curve for run in self.counted if (curve := run.log.curve(name))]
-        steps = [step for step in curves[0] if all(step in curve for curve in curves)] if curves else []
-        return steps, [[curve[step] for curve in curves] for step in steps]
+    def step_curve(self, name: str) -> Curve:
+        return _join([run.log.step_curve(name) for run in self.counted])
+
+    def score_curve(self, score: str) -> Curve:
+        return _join([run.log.score_curve(score) for run in self.counted])
 
     @property
     def step_seconds(self) -> float | None:
         """The median of the logged times of a step, including waiting for data."""
-        times = [value for run in self.counted for value in run.log.curve('time').values()]
+        times = [value for run in self.counted for value in run.log.step_curve('time').values()]
         return statistics.median(times) if times else None
 
     @property
@@ -90,6 +93,12 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         members.setdefault(key_of(run), []).append(run)
     groups = [Group(_common_name(members), members) for members in members.values()]
     return _without_repeated_names(groups)
+
+
+def _join(curves: Sequence[dict[float, float]]) -> Curve:
+    curves = [curve for curve in curves if curve]
+    steps = [step for step in curves[0] if all(step in curve for curve in curves)] if curves else []
+    return steps, [[curve[step] for curve in curves] for step in steps]
 
 
 def find_differences(groups: Sequence[Group]) -> dict[str, list[str]]:

@@ -32,9 +32,13 @@ class Log:
     unit: str = 'epoch'
     problems: list[str] = field(default_factory=list)
 
-    def curve(self, name: str) -> dict[float, float]:
-        """Returns the values logged under a name, by step."""
-        return {row['step']: row[name] for row in (*self.steps, *self.scores) if name in row}
+    def step_curve(self, name: str) -> dict[float, float]:
+        """Returns the values that training steps logged under a name, by step."""
+        return {row['step']: row[name] for row in self.steps if name in row}
+
+    def score_curve(self, name: str) -> dict[float, float]:
+        """Returns the values that validations logged under a name, by step."""
+        return {row['step']: row[name] for row in self.scores if name in row}
 
     def step_names(self) -> list[str]:
         """Returns the names of the losses and accuracies of training steps, in the order of the log."""
@@ -126,8 +130,12 @@ def _names(rows: Sequence[dict], wanted: Any) -> list[str]:
 
 def _find_non_finite(log: Log) -> list[str]:
     problems = []
-    for name in [*log.step_names(), *log.score_names()]:
-        where = [step for step, value in log.curve(name).items() if not math.isfinite(value)]
+    curves = [
+        *((name, 'step', log.step_curve(name)) for name in log.step_names()),
+        *((name, log.unit, log.score_curve(name)) for name in log.score_names()),
+    ]
+    for name, unit, curve in curves:
+        where = [step for step, value in curve.items() if not math.isfinite(value)]
         if where:
-            problems.append(f'{name} is not finite in {len(where)} lines of the log, first at step {where[0]}')
+            problems.append(f'{name} is not finite in {len(where)} lines of the log, first at {unit} {where[0]:g}')
     return problems

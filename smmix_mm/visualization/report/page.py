@@ -81,9 +81,9 @@ def _describe_task(task: str, groups: Sequence[Group]) -> dict[str, Any]:
     charts = {}
     for unit in dict.fromkeys(run.log.unit for group in groups for run in group.runs if run.log.scores):
         members = [group for group in groups if group.runs[0].log.unit == unit]
-        charts[f'Scores by {unit}'] = draw_curves(main_scores(members), members)
+        charts[f'Scores by {unit}'] = draw_curves(main_scores(members), members, Group.score_curve)
     losses = dict.fromkeys(name for group in groups for run in group.runs for name in run.log.step_names())
-    charts['Training by iteration'] = draw_curves(list(losses), groups)
+    charts['Training by iteration'] = draw_curves(list(losses), groups, Group.step_curve)
     return dict(
         task=task,
         groups=groups,

@@ -99,7 +99,7 @@ class Run:
     @property
     def memory(self) -> float | None:
         """The peak memory in MB: of the GPU, or what tools/benchmarks/compare.py measured of the process."""
-        logged = max(self.log.curve('memory').values(), default=None)
+        logged = max(self.log.step_curve('memory').values(), default=None)
         result = self.folder / 'result.json'
         if logged is not None or not result.is_file():
             return logged

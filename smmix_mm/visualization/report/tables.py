@@ -58,7 +58,7 @@ def runs_table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for run in (run for group in groups for run in group.runs):
         done, wanted, unit = run.progress
-        curves = {score: list(run.log.curve(score).values()) for score in scores}
+        curves = {score: list(run.log.score_curve(score).values()) for score in scores}
         finals = [f'{curve[-1]:.{digits[score]}f}' if curve else NOTHING for score, curve in curves.items()]
         length = f'{done:g} {unit}s' if wanted is None else f'{done:g} of {wanted} {unit}s'
         rows.append([run.name, NOTHING if run.seed is None else str(run.seed), *finals, length])
@@ -67,7 +67,7 @@ def runs_table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
 
 def count_digits(groups: Sequence[Group], score: str) -> int:
     """Returns how many digits to write after the point: scores from 0 to 1 need more than those in per cent."""
-    values = [value for group in groups for run in group.runs for value in run.log.curve(score).values()]
+    values = [value for group in groups for run in group.runs for value in run.log.score_curve(score).values()]
     return 3 if all(not abs(value) > 1 for value in values) else 2
 
 
