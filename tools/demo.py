@@ -23,6 +23,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from smmix_mm.checkpoint import read_weights
 from smmix_mm.engine import build_model
 from smmix_mm.visualization import draw_mixed_batch
+from smmix_mm.visualization.report import save_report
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK_DIR = Path('work_dirs/demo')
@@ -100,7 +101,9 @@ def main() -> None:
     )
     for run in (detection['SMMix'], segmentation['SMMix']):
         print(f'Pictures: {save_predictions(run)}', flush=True)
-    print(f'Took {time.time() - started:.0f} s.')
+    report = WORK_DIR / 'report.html'
+    save_report([WORK_DIR], report, 'SMMix and CutMix on DigitScenes', 'make demo')
+    print(f'Took {time.time() - started:.0f} s. Report: {report}')
 
 
 def transfer(config: str, initialisation: str) -> Run:

@@ -5,6 +5,7 @@ import json
 import shutil
 
 import pytest
+from logged_runs import read_tables
 from mmengine.config import Config
 from processes import ROOT, run, scalars
 
@@ -77,6 +78,10 @@ def test_a_run_is_done_once_and_goes_on_after_an_interruption(tmp_path, call, di
     # A Python process with torch and a batch of pictures.
     assert 200 < result['memory_mb'] < 20_000
     assert f'| cutmix | 1 | {result["accuracy"]:.2f} |' in first.stdout
+    assert f'report: {work_dir}/report.html' in first.stdout
+    results = read_tables((work_dir / 'report.html').read_text())[0]
+    row = dict(zip(*results, strict=True))
+    assert (row['accuracy/top1'], row['memory (MB)']) == (f'{accuracies[-1]:.2f}', f'{result["memory_mb"]:.0f}')
 
     call(*options)
     again = capsys.readouterr().out

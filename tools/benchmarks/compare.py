@@ -1,4 +1,4 @@
-"""Trains one model with several mixing methods, one after another, and writes one table.
+"""Trains one model with several mixing methods, one after another, and writes one table and a report.
 
 Methods are the files of configs/_base_/methods; the rest of the config does not change. Finished runs are skipped, and
 an interrupted run resumes from its last checkpoint. Example:
@@ -27,6 +27,7 @@ from mmengine.registry import init_default_scope
 from smmix_mm.engine import with_method
 from smmix_mm.files import write_whole
 from smmix_mm.registry import BATCH_AUGMENTS
+from smmix_mm.visualization.report import save_report
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = {path.stem: path for path in sorted((ROOT / 'configs/_base_/methods').glob('*.py'))}
@@ -64,6 +65,10 @@ def main() -> None:
             results.setdefault(method, {})[seed] = train(method, seed, teacher, args)
             write_report(args, results)
     print(f'\n{table(results)}\n\nwritten to {args.work_dir}/comparison.md and .json')
+    report = args.work_dir / 'report.html'
+    title = f'{", ".join(args.methods)} on {Path(args.model).stem}'
+    save_report([args.work_dir / method for method in args.methods], report, title, f'python {shlex.join(sys.argv)}')
+    print(f'report: {report}')
 
 
 def parse_args() -> argparse.Namespace:
@@ -86,7 +91,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--work-dir',
         type=Path,
-        help='folder of the runs and the table; default: work_dirs/compare/<name of the config>',
+        help='folder of the runs, the table and the report; default: work_dirs/compare/<name of the config>',
     )
     parser.add_argument(
         '--set',
