@@ -24,6 +24,7 @@ from torch.utils.data import Dataset
 
 from smmix_mm.engine import build_runner, distributed_run
 from smmix_mm.engine.distributed import wrap_on_cpu
+from smmix_mm.mixing import SMMix
 from smmix_mm.registry import MODELS
 
 SEED = 5
@@ -97,8 +98,9 @@ def watch(module: nn.Module) -> list[tuple]:
     seen: list[tuple] = []
 
     def note(method: nn.Module, _: tuple, mixed: object) -> None:
-        mask = mixed.source_mask
-        seen.append((type(method).__name__, None if mask is None else int(mask[0].sum()), mixed.images.sum().item()))
+        # The other methods draw their masks on each rank, or take them from the images.
+        size = int(mixed.source_mask[0].sum()) if isinstance(method, SMMix) else None
+        seen.append((type(method).__name__, size, mixed.images.sum().item()))
 
     for method in module.mixing.methods:
         method.register_forward_hook(note)

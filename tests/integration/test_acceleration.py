@@ -123,30 +123,38 @@ def learned(losses):
 
 @pytest.mark.parametrize('family', ['vit', 'pvt', 'cait', 'swin'])
 def test_what_changes_no_figure(train, family):
-    """Channels-last and both ways to recompute activations: the same weights to the bit, drop path and all."""
+    """Both ways to recompute activations: the same weights to the bit, drop path and all. Channels-last: nearly.
+
+    Which kernel convolves in which layout, and so the last bits, depends on the processor.
+    """
     expected, weights, _ = train(family)
     learned(expected.losses)
     blocks = BLOCKS[family]
     for settings in (
-        dict(channels_last=True),
         dict(custom_hooks=[dict(type='smmix_mm.RecomputeActivations', modules=blocks)]),
         dict(activation_checkpointing=[f'{blocks}.0', f'{blocks}.1']),
     ):
         found, others, _ = train(family, **settings)
         assert found.losses == expected.losses, settings
         same(others, weights, rtol=0, atol=0)
+    found, _, _ = train(family, channels_last=True)
+    torch.testing.assert_close(found.losses[:3], expected.losses[:3], rtol=1e-4, atol=0)
+    learned(found.losses)
 
 
 @pytest.mark.parametrize('family', ['vit', pytest.param('pvt', marks=pytest.mark.slow)])
 def test_compilation_changes_no_figure(train, family):
-    """Alone, and with everything else that is exact, averaged weights included."""
+    """Alone, and with all that goes with it, averaged weights included."""
     expected, weights, _ = train(family)
     torch._dynamo.reset()
     together = [COMPILED, dict(type='smmix_mm.RecomputeActivations', modules=BLOCKS[family]), dict(type='EMAHook')]
-    for settings in (dict(custom_hooks=[COMPILED]), dict(custom_hooks=together, channels_last=True)):
-        found, others, _ = train(family, **settings)
+    for hooks in ([COMPILED], together):
+        found, others, _ = train(family, custom_hooks=hooks)
         torch.testing.assert_close(found.losses, expected.losses, rtol=1e-6, atol=0)
         same(others, weights, rtol=1e-5, atol=1e-6)
+    found, _, _ = train(family, custom_hooks=together, channels_last=True)
+    torch.testing.assert_close(found.losses[:3], expected.losses[:3], rtol=1e-4, atol=0)
+    learned(found.losses)
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,8 @@ def test_fsdp_trains_as_ddp_does(two, case, ddp, fsdp, tolerance):
     # Whole, and on the first rank alone.
     weights = sharded[0]['weights']
     assert weights.keys() == whole[0]['weights'].keys()
-    torch.testing.assert_close(weights, whole[0]['weights'], rtol=1e-3, atol=10 * tolerance)
+    # Keys' biases have no gradient but rounding, which AdamW scales up to its learning rate.
+    torch.testing.assert_close(weights, whole[0]['weights'], rtol=1e-3, atol=15 * tolerance)
     assert all(type(value) is torch.Tensor and not vars(value) for value in weights.values())
 
 
