@@ -12,7 +12,7 @@ from torch import Tensor
 
 from smmix_mm.adapters.base import evaluating
 from smmix_mm.functional import Box
-from smmix_mm.mixing import MixingMethod, SMMix, step_streams
+from smmix_mm.mixing import MixingMethod, ResizeMix, SMMix, step_streams
 from smmix_mm.mixing.base import Answers
 from smmix_mm.models import MixingClassifier
 from smmix_mm.streams import Streams
@@ -84,7 +84,7 @@ def trace_mixing(
     # A share may be a little below 0, see TokenMix.
     others = (shares - shares.diag().diag()).abs()
     sources = torch.where(others.amax(dim=1) > 0, others.argmax(dim=1), torch.arange(batch, device=images.device))
-    cut, pasted = _find_boxes(mixed, images, sources)
+    cut, pasted = _find_boxes(method, mixed, images)
     name, scores, by_teacher = _find_scores(model, method, answers)
     # AutoMix has the unmixed images after the mixed ones.
     return Mixture(images, mixed.images[:batch], shares, sources, scores, name, by_teacher, cut, pasted)
@@ -171,15 +171,12 @@ def name_method(method: MixingMethod) -> str:
     return type(getattr(method, 'augment', method)).__name__
 
 
-def _find_boxes(mixed: MixedBatch, images: Tensor, sources: Tensor) -> tuple[list[Box] | None, list[Box] | None]:
+def _find_boxes(method: MixingMethod, mixed: MixedBatch, images: Tensor) -> tuple[list[Box] | None, list[Box] | None]:
     """Boxes in pixels that were cut from the source of each image and pasted into it, each None if there is none."""
     if mixed.source_box is not None:
         boxes = [mixed.source_box] * len(images)
-        top, left, bottom, right = mixed.source_box
-        window = (slice(None), slice(None), slice(top, bottom), slice(left, right))
-        # ResizeMix pastes the whole source, which is smaller there.
-        in_place = mixed.images[: len(images)][window].equal(images[sources][window])
-        return boxes if in_place else None, boxes
+        # ResizeMix pastes the whole source, made smaller.
+        return None if isinstance(method, ResizeMix) else boxes, boxes
     if mixed.source_mask is None or mixed.source_corners is None:
         return None, None
     height, width = (

@@ -22,11 +22,16 @@ WARM = multiprocessing.get_context('forkserver')
 WARM.set_forkserver_preload(['mmpretrain.apis', 'mmdet.apis', 'mmseg.apis'])
 
 
-def run(tool: str | Path, *args: object, check: bool = True, timeout: int = 300) -> subprocess.CompletedProcess:
-    """Runs a program of ``tools/`` in a process of its own, in the repository's root and on one thread."""
+def run(
+    tool: str | Path, *args: object, check: bool = True, timeout: int = 300, **environment: str
+) -> subprocess.CompletedProcess:
+    """Runs a program of ``tools/`` in a process of its own, in the repository's root and on one thread.
+
+    The process does not see what the test has set in its own environment.
+    """
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder, name) for name in ('stdout', 'stderr')]
-        process = start(tool, *args, outputs=outputs)
+        process = start(tool, *args, outputs=outputs, **environment)
         process.join(timeout)
         if process.is_alive():
             process.kill()

@@ -19,6 +19,7 @@ LIBRARIES = dict(
     mmdet='mask_rcnn/mask-rcnn_pvt-mini_fpn_1xb8-3e_digit-scenes',
     mmseg='sem_fpn/fpn_pvt-mini_1xb8-300_digit-scenes-128x128',
 )
+OFFLINE = dict(WANDB_MODE='offline', WANDB_SILENT='true')
 NAMES = itertools.count()
 
 
@@ -26,8 +27,8 @@ NAMES = itertools.count()
 def tracker(request, monkeypatch):
     """The name of a tracker whose package is installed."""
     pytest.importorskip(PACKAGES[request.param])
-    monkeypatch.setenv('WANDB_MODE', 'offline')
-    monkeypatch.setenv('WANDB_SILENT', 'true')
+    for name, value in OFFLINE.items():
+        monkeypatch.setenv(name, value)
     return request.param
 
 
@@ -79,7 +80,7 @@ def test_a_training_sends_its_pictures(tracker, tmp_path):
     cfg.dump(tmp_path / 'config.py')
     hook = 'default_hooks.mixed_batch'
     options = [f'{hook}.type=smmix_mm.MixedBatchHook', f'{hook}.interval=1']
-    run('train.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'run', '--cfg-options', *options)
+    run('train.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'run', '--cfg-options', *options, **OFFLINE)
     local = sorted((tmp_path / 'run').rglob('vis_image/mixed_batch_*.png'))
     sent = read_images(tracker, tmp_path / 'run')
     assert [path.name for path in local] == [f'mixed_batch_{step}.png' for step in (1, 2, 3)]

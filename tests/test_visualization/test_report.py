@@ -34,10 +34,9 @@ def runs(tmp_path):
 
 
 @pytest.mark.usefixtures('registered')
-def test_real_runs_are_compared_and_shown(runs, report, tmp_path):
+def test_real_runs_are_compared(runs, report):
     for name, seed, lr in (('low/seed-5', 5, 0.1), ('low/seed-6', 6, 0.1), ('high', 5, 0.2)):
         build(runs / name, seed=seed, **{'optim_wrapper.optimizer.lr': lr}).train()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (600, 2000, 3), dtype=np.uint8)).save(runs / 'wide.png')
     page, problems = report()
     assert problems == []
     logs = {name: scalars(runs / name) for name in ('low/seed-5', 'low/seed-6', 'high')}
@@ -65,9 +64,20 @@ def test_real_runs_are_compared_and_shown(runs, report, tmp_path):
     )
     assert curves['loss', 'high'][1] == losses['high']
     assert curves['mean', 'high'] == ([1, 2, 3], [row['mean'] for row in logs['high'] if 'mean' in row])
+
+
+# A browser without a GPU takes a minute to draw the curves in all widths and colours.
+@pytest.mark.slow
+@pytest.mark.usefixtures('registered')
+def test_real_runs_are_shown_in_a_browser(runs, report, tmp_path):
+    for name, lr in (('low', 0.1), ('high', 0.2)):
+        build(runs / name, seed=5, **{'optim_wrapper.optimizer.lr': lr}).train()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (600, 2000, 3), dtype=np.uint8)).save(runs / 'wide.png')
+    report()
     check_page(tmp_path / 'out/report.html')
 
 
+@pytest.mark.slow
 def test_nothing_from_logs_and_configs_becomes_code(runs, report, tmp_path):
     evil = '<img src=x onerror=alert(1)><!--%{y}'
     for name, depth in ((evil, 1), ('b', 2)):
