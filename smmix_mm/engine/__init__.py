@@ -12,7 +12,7 @@ from .hooks import (
     RecomputeActivations,
 )
 from .multi_test_loop import MultiTestLoop
-from .runners import build_model, build_runner, with_method
+from .runners import build_model, build_runner, needs_teacher, with_method, with_teacher
 from .schedulers import GroupedCosineAnnealingLR
 from .strategies import FSDPStrategy
 
@@ -31,5 +31,7 @@ __all__ = [
     'build_runner',
     'complete_dataloaders',
     'distributed_run',
+    'needs_teacher',
     'with_method',
+    'with_teacher',
 ]

@@ -17,10 +17,9 @@ from torch.utils.data import DataLoader
 
 from smmix_mm.checkpoint import load_except, read_weights
 from smmix_mm.datasets.layout import check_data_layout
-from smmix_mm.engine import build_model, complete_dataloaders, with_method
+from smmix_mm.engine import build_model, complete_dataloaders, needs_teacher, with_method, with_teacher
 from smmix_mm.models import MixingClassifier
 from smmix_mm.models.pretrained import NOT_EVALUATED
-from smmix_mm.registry import BATCH_AUGMENTS
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = {path.stem: path for path in sorted((ROOT / 'configs/_base_/methods').glob('*.py')) if path.stem != 'unmixed'}
@@ -106,16 +105,13 @@ def build_alone(cfg: Config, name: str | None, args: argparse.Namespace) -> Mixi
         # If Mixup takes the other steps, it is listed first.
         augment = Config.fromfile(METHODS[name]).mixing.augments[-1]
         augment.update({key.partition('.')[2]: value for key, value in args.set.items() if key.startswith(f'{name}.')})
-        questions = getattr(BATCH_AUGMENTS.build(augment), 'questions', ())
-        teacher = any(question.needs_teacher for question in questions)
+        teacher = needs_teacher([augment])
         mixing = dict(augments=[augment])
     if teacher and not args.teacher:
         raise ValueError(f'{name} needs a teacher: set --teacher CHECKPOINT, a checkpoint of this model')
     cfg = with_method(cfg, Config(dict(mixing=mixing)))
     if teacher:
-        parts = {part: cfg.model[part] for part in ('backbone', 'neck', 'head') if cfg.model.get(part)}
-        init_cfg = dict(type='Pretrained', checkpoint=args.teacher)
-        cfg.model.teacher = dict(type='mmpretrain.ImageClassifier', **parts, init_cfg=init_cfg)
+        cfg = with_teacher(cfg, args.teacher)
     model = build_model(cfg)
     if model.teacher is not None:
         model.teacher.load()

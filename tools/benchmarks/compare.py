@@ -24,9 +24,8 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
-from smmix_mm.engine import with_method
+from smmix_mm.engine import needs_teacher, with_method, with_teacher
 from smmix_mm.files import write_whole
-from smmix_mm.registry import BATCH_AUGMENTS
 from smmix_mm.visualization.report import save_report
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,7 +59,7 @@ def main() -> None:
     check(args)
     results: dict[str, dict[int, Result]] = {}
     for method in args.methods:
-        teacher = find_teacher(args) if needs_teacher(method, args) else None
+        teacher = find_teacher(args) if method_needs_teacher(method, args) else None
         for seed in range(args.seeds):
             results.setdefault(method, {})[seed] = train(method, seed, teacher, args)
             write_report(args, results)
@@ -125,14 +124,14 @@ def check(args: argparse.Namespace) -> None:
     teacher_wanted = False
     for method in args.methods:
         try:
-            teacher_wanted |= needs_teacher(method, args)
+            teacher_wanted |= method_needs_teacher(method, args)
         except Exception as error:
             raise SystemExit(f'{method} cannot be built: {error}') from error
     if not teacher_wanted:
         return
     if args.teacher not in METHODS and not Path(args.teacher).is_file():
         raise SystemExit(f'--teacher is neither a method nor a checkpoint: {args.teacher}')
-    if args.teacher in METHODS and needs_teacher(args.teacher, args):
+    if args.teacher in METHODS and method_needs_teacher(args.teacher, args):
         raise SystemExit(f'--teacher {args.teacher} needs a teacher itself; choose another method, or a checkpoint')
 
 
@@ -145,9 +144,7 @@ def build_config(method: str, seed: int, teacher: str | None, args: argparse.Nam
             chosen.mixing.augments[-1][name.partition('.')[2]] = value
     cfg = with_method(Config.fromfile(args.model), chosen)
     if teacher:
-        parts = {part: cfg.model[part] for part in ('backbone', 'neck', 'head') if cfg.model.get(part)}
-        init_cfg = dict(type='Pretrained', checkpoint=teacher)
-        cfg.model.teacher = dict(type='mmpretrain.ImageClassifier', **parts, init_cfg=init_cfg)
+        cfg = with_teacher(cfg, teacher)
     if args.epochs:
         shorten(cfg, args.epochs)
     cfg.setdefault('randomness', {})['seed'] = seed
@@ -173,12 +170,10 @@ def shorten(cfg: Config, epochs: int) -> None:
     cfg.param_scheduler = kept
 
 
-def needs_teacher(method: str, args: argparse.Namespace) -> bool:
+def method_needs_teacher(method: str, args: argparse.Namespace) -> bool:
     cfg = build_config(method, 0, None, args)
     init_default_scope(cfg.default_scope)
-    augments = [BATCH_AUGMENTS.build(augment) for augment in cfg.mixing.augments]
-    questions = [question for augment in augments for question in getattr(augment, 'questions', ())]
-    return any(question.needs_teacher for question in questions)
+    return needs_teacher(cfg.mixing.augments)
 
 
 def find_teacher(args: argparse.Namespace) -> str:

@@ -16,10 +16,9 @@ from torch.utils.data import Dataset
 from smmix_mm.checkpoint import check_fit, read_checkpoint, read_weights
 from smmix_mm.checkpoint.weights import keep_metadata
 from smmix_mm.datasets.image_folders import PICTURES
-from smmix_mm.engine import build_model, with_method
+from smmix_mm.engine import build_model, needs_teacher, with_method, with_teacher
 from smmix_mm.models import MixingClassifier
 from smmix_mm.models.pretrained import TRAINING_ONLY
-from smmix_mm.registry import BATCH_AUGMENTS
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = {path.stem: path for path in sorted((ROOT / 'configs/_base_/methods').glob('*.py'))}
@@ -49,13 +48,10 @@ def use_method(cfg: Config, name: str, checkpoint: str | None, settings: Mapping
     # The others stay, so that the names in checkpoints fit. If Mixup takes the other steps, it is listed first.
     cfg.model.train_cfg.probs = [0.0] * (len(augments) - 1) + [1.0]
     init_default_scope(cfg.default_scope)
-    questions = getattr(BATCH_AUGMENTS.build(augments[-1]), 'questions', ())
-    if any(question.needs_teacher for question in questions):
+    if needs_teacher(augments[-1:]):
         if checkpoint is None:
             raise ValueError(f'{name} needs a teacher: name a CHECKPOINT of this model, which is then its own teacher')
-        parts = {part: cfg.model[part] for part in ('backbone', 'neck', 'head') if cfg.model.get(part)}
-        init_cfg = dict(type='Pretrained', checkpoint=checkpoint)
-        cfg.model.teacher = dict(type='mmpretrain.ImageClassifier', **parts, init_cfg=init_cfg)
+        cfg = with_teacher(cfg, checkpoint)
     return cfg
 
 
