@@ -6,10 +6,12 @@ import torch
 from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
+from unformatted_configs import leave_unformatted
 
 from smmix_mm.registry import MODELS
 
 torch.set_num_threads(1)
+leave_unformatted()
 
 CLASSES = 5
 VIT_ARCH = dict(embed_dims=32, num_layers=3, num_heads=2, feedforward_channels=64)

@@ -11,12 +11,14 @@ from .hooks import (
     ReadableImagesHook,
     RecomputeActivations,
 )
+from .methods import METHODS, add_method_settings, needs_teacher, read_method, with_method, with_teacher
 from .multi_test_loop import MultiTestLoop
-from .runners import build_model, build_runner, needs_teacher, with_method, with_teacher
+from .runners import build_model, build_runner
 from .schedulers import GroupedCosineAnnealingLR
 from .strategies import FSDPStrategy
 
 __all__ = [
+    'METHODS',
     'AmpOptimWrapper',
     'CompileBackbone',
     'FSDPStrategy',
@@ -27,11 +29,13 @@ __all__ = [
     'MultiTestLoop',
     'ReadableImagesHook',
     'RecomputeActivations',
+    'add_method_settings',
     'build_model',
     'build_runner',
     'complete_dataloaders',
     'distributed_run',
     'needs_teacher',
+    'read_method',
     'with_method',
     'with_teacher',
 ]

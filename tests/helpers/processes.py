@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import runpy
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from unformatted_configs import leave_unformatted
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,11 +69,14 @@ def start(
 def _as_program(arguments: list[str], outputs: list[Path], group: int | None, environment: dict[str, str]) -> None:
     if group is not None:
         os.setpgid(0, group)
+    # A shell that starts the tests in the background has them, and what they start, ignore Control-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for descriptor, output in enumerate(outputs, 1):
         os.dup2(os.open(output, os.O_CREAT | os.O_WRONLY | os.O_APPEND), descriptor)
     os.chdir(ROOT)
     os.environ.update(environment, OMP_NUM_THREADS='1')
     torch.set_num_threads(1)
+    leave_unformatted()
     sys.argv = arguments
     sys.path.insert(0, str(Path(arguments[0]).parent))
     runpy.run_path(arguments[0], run_name='__main__')

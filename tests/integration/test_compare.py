@@ -9,6 +9,8 @@ from logged_runs import read_tables
 from mmengine.config import Config
 from processes import ROOT, run, scalars
 
+from smmix_mm.engine import read_method
+
 MODEL = 'configs/cutmix/pvt-mini_cutmix_1xb32-8e_digit-scenes.py'
 METHODS = (
     'mixup',
@@ -63,11 +65,12 @@ def digit_scenes(tmp_path):
     ]
 
 
-def test_a_run_is_done_once_and_goes_on_after_an_interruption(tmp_path, call, digit_scenes, capsys):
+def test_a_run_is_done_once(tmp_path, call, digit_scenes, capsys):
     work_dir = tmp_path / 'compare'
     options = ['--methods', 'cutmix', '--model', MODEL, '--epochs', 2, '--work-dir', work_dir, *digit_scenes]
-    first = run('benchmarks/compare.py', *options)
-    assert 'cutmix, seed 0: training' in first.stdout
+    call(*options)
+    first = capsys.readouterr().out
+    assert 'cutmix, seed 0: training' in first
     report = json.loads((work_dir / 'comparison.json').read_text())
     result = report['results']['cutmix']['0']
     rows = scalars(work_dir / 'cutmix/seed-0')
@@ -77,8 +80,8 @@ def test_a_run_is_done_once_and_goes_on_after_an_interruption(tmp_path, call, di
     assert result['step_ms'] == pytest.approx(1000 * sum(row['time'] for row in rows if 'loss' in row) / 1, rel=1)
     # A Python process with torch and a batch of pictures.
     assert 200 < result['memory_mb'] < 20_000
-    assert f'| cutmix | 1 | {result["accuracy"]:.2f} |' in first.stdout
-    assert f'report: {work_dir}/report.html' in first.stdout
+    assert f'| cutmix | 1 | {result["accuracy"]:.2f} |' in first
+    assert f'report: {work_dir}/report.html' in first
     results = read_tables((work_dir / 'report.html').read_text())[0]
     row = dict(zip(*results, strict=True))
     assert (row['accuracy/top1'], row['memory (MB)']) == (f'{accuracies[-1]:.2f}', f'{result["memory_mb"]:.0f}')
@@ -86,17 +89,24 @@ def test_a_run_is_done_once_and_goes_on_after_an_interruption(tmp_path, call, di
     call(*options)
     again = capsys.readouterr().out
     assert 'training' not in again
-    assert first.stdout.partition('| method')[2] == again.partition('| method')[2]
-
-    # As an interruption after the first epoch leaves it.
-    folder = work_dir / 'cutmix/seed-0'
-    (folder / 'result.json').unlink()
-    run('benchmarks/compare.py', *options)
-    assert json.loads((folder / 'result.json').read_text())['accuracy'] == accuracies[-1]
+    assert first.partition('| method')[2] == again.partition('| method')[2]
 
     with pytest.raises(SystemExit, match='holds a run with other settings'):
         call(*options, 'model.backbone.drop_path_rate=0.2')
-    assert (folder / 'result.json').exists()
+    assert (work_dir / 'cutmix/seed-0/result.json').exists()
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_after_an_interruption(tmp_path, call, digit_scenes):
+    folder = tmp_path / 'cutmix/seed-0'
+    options = ['--methods', 'cutmix', '--model', MODEL, '--work-dir', tmp_path, *digit_scenes]
+    call(*options, 'train_cfg.max_epochs=2')
+    whole = json.loads((folder / 'result.json').read_text())
+    # As an interruption at the end leaves it.
+    (folder / 'result.json').unlink()
+    call(*options, 'train_cfg.max_epochs=2')
+    assert json.loads((folder / 'result.json').read_text())['accuracy'] == whole['accuracy']
+    assert [row['epoch'] for row in scalars(folder) if 'loss' in row] == [1, 2]
 
 
 def test_a_failing_run_is_named_with_its_last_lines(tmp_path, call, digit_scenes):
@@ -134,11 +144,14 @@ def test_the_table_holds_mean_and_spread(compare):
     results = {
         'smmix': {0: result(70, 71, 10), 1: result(72, 73, 30), 2: result(74, 75, 20)},
         'fmix': {0: result(1, 2, 3)},
+        'mixup': {0: result(70.5, 71, 10), 1: result(71, 73, 30)},
     }
     lines = compare.table(results).splitlines()
     # Mean 72, deviations -2, 0, 2: the sample's standard deviation is 2.
-    assert lines[2] == '| smmix | 3 | 72.00 ± 2.00 | 73.00 ± 2.00 | 20 | 100 |'
-    assert lines[3] == '| fmix | 1 | 1.00 | 2.00 | 3 | 100 |'
+    assert lines[2] == '| smmix | 3 | 72.00 ± 2.00 |  | 73.00 ± 2.00 | 20 | 100 |'
+    assert lines[3] == '| fmix | 1 | 1.00 | -69.00 | 2.00 | 3 | 100 |'
+    # Beside the first method's run with the same seed; the methods after the first may have fewer.
+    assert '| +0.50, -1.00 |' in lines[4]
 
 
 def test_steps_of_a_resumed_training_are_taken_together(compare, tmp_path):
@@ -150,6 +163,14 @@ def test_steps_of_a_resumed_training_are_taken_together(compare, tmp_path):
         (tmp_path / name / 'vis_data/scalars.json').write_text('\n'.join(map(json.dumps, rows)))
     found = compare.summarise(tmp_path, process_mb=5000.0, seconds=7.0)
     assert found == compare.Result(accuracy=30.0, best=40.0, step_ms=200.0, memory_mb=300, seconds=7.0)
+
+
+def test_settings_reach_settings_of_settings():
+    cfg = read_method('smmix', {'smmix.loss.con_weight': 0.0, 'smmix.placement': 'cutmix', 'tokenmix.patch_size': 4})
+    whole = read_method('smmix', {})
+    changed = whole.mixing.augments[1]
+    changed.loss.con_weight, changed.placement = 0.0, 'cutmix'
+    assert cfg.to_dict() == whole.to_dict()
 
 
 @pytest.mark.parametrize(('epochs', 'expected'), [(16, [(0, 2), (2, 16)]), (4, [(0, 4)]), (1, [(0, 1)])])

@@ -202,11 +202,10 @@ def test_configs_of_stock_classifiers_are_measured_too(call, tmp_path):
 
 def test_automix_mixes_by_what_its_checkpoint_learned(call, tmp_path):
     import mixed_accuracy
-    from named_methods import METHODS as FILES
 
-    from smmix_mm.engine import with_method
+    from smmix_mm.engine import read_method, with_method
 
-    cfg = with_method(Config.fromfile(ROOT / CONFIG), Config.fromfile(FILES['automix']))
+    cfg = with_method(Config.fromfile(ROOT / CONFIG), read_method('automix', {}))
     checkpoint = tmp_path / 'automix.pth'
     torch.save(dict(state_dict=build_model(cfg).state_dict()), checkpoint)
     call(mixed_accuracy, '--methods', 'automix', 'cutmix', checkpoint=checkpoint)

@@ -126,7 +126,7 @@ def test_named_methods_mix_the_same_batch(folder, tmp_path):
     assert named == [str(tmp_path / f'{method}_1.png') for method in methods]
     sizes = {method: read(tmp_path / f'{method}_1.png').shape for method in methods}
     # AutoMix's mix block is not in the checkpoint.
-    assert done.stderr.count('model.pth has no weights of the mixing method itself; they are random') == 1
+    assert done.stderr.count('model.pth has no weights of the mixing method; they are random') == 1
     # Attention makes a picture wider.
     assert sizes['attentivemix'][1] > 1.5 * sizes['automix'][1]
     assert sizes['unmixed'][1] == sizes['automix'][1]

@@ -7,7 +7,7 @@ import runpy
 import shutil
 import signal
 import subprocess
-import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -18,7 +18,7 @@ import torch
 import yaml
 from mmengine.config import Config
 from mmengine.fileio import load
-from processes import run, scalars
+from processes import run, scalars, start
 from unsafe_pickle import ShellOnLoad
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -299,24 +299,16 @@ def test_imagenet_config_trains_on_imagenet_layout(tmp_path):
 
 
 def test_sigint_ends_a_run(trained, tmp_path):
-    """Control-C. A shell that starts the tests in the background has them, and what they start, ignore it."""
-    command = [sys.executable, ROOT / 'tools/train.py', DEMO, '--work-dir', tmp_path / 'run', *small_demo(trained)]
-    command[-1] = 'train_cfg.max_epochs=1000'
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    for line in process.stdout:
-        if 'Epoch(train)' in line:
-            process.send_signal(signal.SIGINT)
-            break
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert 'KeyboardInterrupt' in output
+    """Control-C."""
+    output = tmp_path / 'output.txt'
+    options = [*small_demo(trained)[:-1], 'train_cfg.max_epochs=1000']
+    process = start('train.py', DEMO, '--work-dir', tmp_path / 'run', *options, outputs=[output, output])
+    while process.is_alive() and not (output.exists() and 'Epoch(train)' in output.read_text()):
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    assert process.exitcode not in (0, None)
+    assert 'KeyboardInterrupt' in output.read_text()
 
 
 def test_launchers_are_valid_shell():

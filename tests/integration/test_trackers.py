@@ -23,7 +23,7 @@ OFFLINE = dict(WANDB_MODE='offline', WANDB_SILENT='true')
 NAMES = itertools.count()
 
 
-@pytest.fixture(params=PACKAGES)
+@pytest.fixture
 def tracker(request, monkeypatch):
     """The name of a tracker whose package is installed."""
     pytest.importorskip(PACKAGES[request.param])
@@ -54,6 +54,7 @@ def read_images(name, folder, tag='mixed_batch') -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize('library', LIBRARIES)
+@pytest.mark.parametrize('tracker', PACKAGES, indirect=True)
 def test_the_line_of_the_docs_works_in_every_library(tracker, library, tmp_path):
     cfg = Config.fromfile(ROOT / f'configs/{LIBRARIES[library]}.py')
     cfg.merge_from_dict(dict(visualizer=read_line(tracker)))
@@ -71,6 +72,8 @@ def test_the_line_of_the_docs_works_in_every_library(tracker, library, tmp_path)
     assert json.loads(scalars.read_text()) == dict(loss=0.5, step=3)
 
 
+# W&B starts a process of its own and waits for it.
+@pytest.mark.parametrize('tracker', ['tensorboard', pytest.param('wandb', marks=pytest.mark.slow)], indirect=True)
 def test_a_training_sends_its_pictures(tracker, tmp_path):
     for split in ('train', 'val'):
         write_images(tmp_path / split, 24)

@@ -1,30 +1,29 @@
 """Work directories, held and asked for by real processes."""
 
+import multiprocessing
 import os
 import resource
 import signal
 import subprocess
-import sys
+import time
 from contextlib import contextmanager
 
 import pytest
 import torch
-from processes import run_ranks
+from processes import WARM, run_ranks
 from small_checkpoints import save
 
 from smmix_mm.files import write_whole
 from smmix_mm.resume.work_dir import check_work_dir, explained, hold_work_dir
 
-HOLD = """
-import multiprocessing, sys, time
-from smmix_mm.resume.work_dir import hold_work_dir
-with hold_work_dir(sys.argv[1]):
-    # As a worker of a dataloader.
-    worker = multiprocessing.get_context('fork').Process(target=time.sleep, args=(300,))
-    worker.start()
-    print('held', worker.pid, flush=True)
-    time.sleep(300)
-"""
+
+def hold(work_dir, told):
+    """Holds the folder, and forks a process as a dataloader does its workers."""
+    with hold_work_dir(work_dir):
+        worker = multiprocessing.get_context('fork').Process(target=time.sleep, args=(300,))
+        worker.start()
+        told.send(worker.pid)
+        time.sleep(300)
 
 
 def test_a_work_dir_is_made_and_left_clean(tmp_path):
@@ -38,14 +37,16 @@ def test_a_work_dir_is_made_and_left_clean(tmp_path):
 @contextmanager
 def holder(work_dir):
     """A process that holds the folder, and the number of one that it forked."""
-    process = subprocess.Popen([sys.executable, '-c', HOLD, work_dir], stdout=subprocess.PIPE, text=True)
-    worker = next(int(line.split()[1]) for line in process.stdout if line.startswith('held'))
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = WARM.Process(target=hold, args=(work_dir, sender))
+    process.start()
+    sender.close()
+    worker = receiver.recv()
     try:
         yield process, worker
     finally:
         process.kill()
-        process.wait()
-        process.stdout.close()
+        process.join()
         os.kill(worker, signal.SIGKILL)
 
 
@@ -54,7 +55,7 @@ def test_one_run_holds_a_work_dir_until_it_is_gone(tmp_path):
         with pytest.raises(ValueError, match=rf'another run trains in {tmp_path}: process {process.pid} on '):
             hold_work_dir(tmp_path).__enter__()
         process.kill()
-        process.wait()
+        process.join()
         os.kill(worker, 0)
         with hold_work_dir(tmp_path):
             assert (tmp_path / '.lock').read_text().startswith(f'process {os.getpid()} on ')

@@ -4,7 +4,6 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -17,12 +16,20 @@ from torch.utils.data import DataLoader
 
 from smmix_mm.checkpoint import load_except, read_weights
 from smmix_mm.datasets.layout import check_data_layout
-from smmix_mm.engine import build_model, complete_dataloaders, needs_teacher, with_method, with_teacher
+from smmix_mm.engine import (
+    METHODS,
+    add_method_settings,
+    build_model,
+    complete_dataloaders,
+    needs_teacher,
+    read_method,
+    with_method,
+    with_teacher,
+)
 from smmix_mm.models import MixingClassifier
 from smmix_mm.models.pretrained import NOT_EVALUATED
 
-ROOT = Path(__file__).resolve().parents[2]
-METHODS = {path.stem: path for path in sorted((ROOT / 'configs/_base_/methods').glob('*.py')) if path.stem != 'unmixed'}
+MIXING = [name for name in METHODS if name != 'unmixed']
 Measured = TypeVar('Measured')
 
 
@@ -33,22 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser, methods: Iterable[str] | None
     parser.add_argument(
         '--methods',
         nargs='+',
-        choices=METHODS,
+        choices=MIXING,
         metavar='METHOD',
         default=methods and list(methods),
         required=not methods,
-        help=f'mix by each of these alone, without Mixup in other batches: {", ".join(METHODS)}',
+        help=f'mix by each of these alone, without Mixup in other batches: {", ".join(MIXING)}',
     )
     parser.add_argument(
         '--teacher', metavar='CHECKPOINT', help='checkpoint of this model, the teacher of methods that need one'
     )
-    parser.add_argument(
-        '--set',
-        nargs='+',
-        action=DictAction,
-        default={},
-        help='override settings of methods: tokenmix.patch_size=8 ...',
-    )
+    add_method_settings(parser)
     parser.add_argument('--seed', type=int, default=0, help='seed of pairs and regions (default: 0)')
     parser.add_argument(
         '--batch-size',
@@ -61,9 +62,6 @@ def add_arguments(parser: argparse.ArgumentParser, methods: Iterable[str] | None
 
 def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
     args = parser.parse_args()
-    for name in args.set:
-        if name.partition('.')[0] not in METHODS or '.' not in name:
-            parser.error(f'--set takes METHOD.SETTING=VALUE with a method of {", ".join(METHODS)}, but got {name!r}')
     if args.batch_size < 2:
         parser.error(f'--batch-size has to be at least 2, since images are mixed in pairs, but got {args.batch_size}')
     if args.seed < 0:
@@ -103,8 +101,7 @@ def build_alone(cfg: Config, name: str | None, args: argparse.Namespace) -> Mixi
     teacher = False
     if name is not None:
         # If Mixup takes the other steps, it is listed first.
-        augment = Config.fromfile(METHODS[name]).mixing.augments[-1]
-        augment.update({key.partition('.')[2]: value for key, value in args.set.items() if key.startswith(f'{name}.')})
+        augment = read_method(name, args.set).mixing.augments[-1]
         teacher = needs_teacher([augment])
         mixing = dict(augments=[augment])
     if teacher and not args.teacher:

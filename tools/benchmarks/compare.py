@@ -24,12 +24,11 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
-from smmix_mm.engine import needs_teacher, with_method, with_teacher
+from smmix_mm.engine import METHODS, add_method_settings, needs_teacher, read_method, with_method, with_teacher
 from smmix_mm.files import write_whole
 from smmix_mm.visualization.report import save_report
 
 ROOT = Path(__file__).resolve().parents[2]
-METHODS = {path.stem: path for path in sorted((ROOT / 'configs/_base_/methods').glob('*.py'))}
 
 
 @dataclass(frozen=True)
@@ -92,13 +91,7 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         help='folder of the runs, the table and the report; default: work_dirs/compare/<name of the config>',
     )
-    parser.add_argument(
-        '--set',
-        nargs='+',
-        action=DictAction,
-        default={},
-        help='override settings of methods: tokenmix.patch_size=4 ...',
-    )
+    add_method_settings(parser)
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, default={}, help='override settings of all runs: key=value ...'
     )
@@ -106,9 +99,6 @@ def parse_args() -> argparse.Namespace:
     for method in args.methods:
         if method not in METHODS:
             parser.error(f'--methods: there is no method {method!r}; known are {", ".join(METHODS)}')
-    for name in args.set:
-        if name.partition('.')[0] not in METHODS or '.' not in name:
-            parser.error(f'--set takes METHOD.SETTING=VALUE with a method of {", ".join(METHODS)}, but got {name!r}')
     for name in ('seeds', 'epochs'):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f'--{name} has to be at least 1, but got {getattr(args, name)}')
@@ -137,12 +127,7 @@ def check(args: argparse.Namespace) -> None:
 
 def build_config(method: str, seed: int, teacher: str | None, args: argparse.Namespace) -> Config:
     """Returns the config of ``--model`` with another method, seed and length."""
-    chosen = Config.fromfile(METHODS[method])
-    for name, value in args.set.items():
-        if name.partition('.')[0] == method:
-            # If Mixup takes the other steps, it is listed first.
-            chosen.mixing.augments[-1][name.partition('.')[2]] = value
-    cfg = with_method(Config.fromfile(args.model), chosen)
+    cfg = with_method(Config.fromfile(args.model), read_method(method, args.set))
     if teacher:
         cfg = with_teacher(cfg, teacher)
     if args.epochs:
@@ -243,15 +228,28 @@ def summarise(folder: Path, process_mb: float, seconds: float) -> Result:
 
 
 def table(results: Mapping[str, Mapping[int, Result]]) -> str:
-    """Returns a Markdown table: mean and sample standard deviation of the accuracy, medians of time and memory."""
-    head = ('method', 'seeds', 'top-1 (%)', 'best epoch (%)', 'time per step (ms)', 'peak memory (MB)')
+    """Returns a Markdown table: mean and sample standard deviation of the accuracy, its difference to the first method
+    with the same seed, medians of time and memory.
+    """
+    head = (
+        'method',
+        'seeds',
+        'top-1 (%)',
+        'to the first, by seed',
+        'best epoch (%)',
+        'time per step (ms)',
+        'peak memory (MB)',
+    )
     lines = [head, [':--', *['--:'] * (len(head) - 1)]]
+    first = next(iter(results), None)
     for method, runs in results.items():
+        differences = [f'{run.accuracy - results[first][seed].accuracy:+.2f}' for seed, run in runs.items()]
         lines.append(
             (
                 method,
                 str(len(runs)),
                 spread([run.accuracy for run in runs.values()]),
+                '' if method == first else ', '.join(differences),
                 spread([run.best for run in runs.values()]),
                 f'{statistics.median(run.step_ms for run in runs.values()):.0f}',
                 f'{statistics.median(run.memory_mb for run in runs.values()):.0f}',

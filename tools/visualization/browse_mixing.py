@@ -13,22 +13,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from common import (
-    METHODS,
-    add_method_settings,
-    build_classifier,
-    check_method_settings,
-    check_mixing,
-    class_names,
-    use_method,
-)
+from common import build_classifier, check_mixing, class_names, use_method
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 
 from smmix_mm.datasets.layout import check_data_layout
-from smmix_mm.engine import complete_dataloaders
+from smmix_mm.engine import METHODS, add_method_settings, complete_dataloaders
 from smmix_mm.models.classifiers.motivation import count_classes
 from smmix_mm.resume.samples import ResumableLoader
 from smmix_mm.visualization import draw_mixtures, name_method, save_figure, trace_mixing
@@ -53,7 +45,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key=value ...')
     add_method_settings(parser)
     args = parser.parse_args()
-    check_method_settings(parser, args.set)
     for name in args.method:
         if name is not None and name not in METHODS:
             parser.error(f'--method: there is no method {name!r}; known are {", ".join(METHODS)}')

@@ -1,27 +1,21 @@
 """What the tools of this folder share: models with their weights, methods by name, class names, lists of images."""
 
-import argparse
 import sys
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from torch import nn
 from torch.utils.data import Dataset
 
-from smmix_mm.checkpoint import check_fit, read_checkpoint, read_weights
-from smmix_mm.checkpoint.weights import keep_metadata
+from smmix_mm.checkpoint import load_except, read_checkpoint, read_weights
 from smmix_mm.datasets.image_folders import PICTURES
-from smmix_mm.engine import build_model, needs_teacher, with_method, with_teacher
+from smmix_mm.engine import build_model, needs_teacher, read_method, with_method, with_teacher
 from smmix_mm.models import MixingClassifier
 from smmix_mm.models.pretrained import TRAINING_ONLY
-
-ROOT = Path(__file__).resolve().parents[2]
-METHODS = {path.stem: path for path in sorted((ROOT / 'configs/_base_/methods').glob('*.py'))}
 
 
 def use_method(cfg: Config, name: str, checkpoint: str | None, settings: Mapping[str, Any]) -> Config:
@@ -29,22 +23,19 @@ def use_method(cfg: Config, name: str, checkpoint: str | None, settings: Mapping
 
     Args:
         cfg (Config): Config of a classifier; not changed.
-        name (str): One of :data:`METHODS`.
+        name (str): One of :data:`smmix_mm.engine.METHODS`.
         checkpoint (str, optional): Weights of a teacher of the same model, for a method that needs one.
         settings (Mapping[str, Any]): Settings of methods, ``METHOD.SETTING`` each; those of others are left out.
 
     Raises:
         ValueError: If the method needs a teacher, and there is no checkpoint.
     """
-    cfg = with_method(cfg, Config.fromfile(METHODS[name]))
+    cfg = with_method(cfg, read_method(name, settings))
     if cfg.model.type.rpartition('.')[2] == 'ImageClassifier':
         cfg.model.type = 'smmix_mm.MixingClassifier'
     augments = cfg.model.train_cfg.augments
     if not augments:
         return cfg
-    for setting, value in settings.items():
-        if setting.partition('.')[0] == name:
-            augments[-1][setting.partition('.')[2]] = value
     # The others stay, so that the names in checkpoints fit. If Mixup takes the other steps, it is listed first.
     cfg.model.train_cfg.probs = [0.0] * (len(augments) - 1) + [1.0]
     init_default_scope(cfg.default_scope)
@@ -76,40 +67,23 @@ def build_classifier(cfg: Config, checkpoint: str | None, source: str) -> nn.Mod
         model.init_weights()
         return model.eval()
     weights = read_weights(checkpoint)
-    check_fit(model, weights, checkpoint, TRAINING_ONLY)
-    own = model.state_dict()
-    fitting = OrderedDict(
-        (name, value)
-        for name, value in weights.items()
-        # A run with another method has others of these.
-        if name.partition('.')[0] not in TRAINING_ONLY or (name in own and own[name].shape == value.shape)
-    )
-    if any(name.startswith('mixing.') and name not in fitting for name in own):
-        print(f'{checkpoint} has no weights of the mixing method itself; they are random', file=sys.stderr, flush=True)
-    keep_metadata(fitting, weights)
-    model.load_state_dict(fitting, strict=False)
+    kept = set(TRAINING_ONLY)
+    if holds_mixing(model.state_dict()):
+        if holds_mixing(weights):
+            kept.remove('mixing')
+        else:
+            print(
+                f'{checkpoint} has no weights of the mixing method itself; they are random', file=sys.stderr, flush=True
+            )
+    load_except(model, weights, checkpoint, kept)
     if getattr(model, 'teacher', None) is not None:
         model.teacher.load()
     return model.eval()
 
 
-def add_method_settings(parser: argparse.ArgumentParser) -> None:
-    """Adds the option ``--set``, as ``compare.py`` has it."""
-    parser.add_argument(
-        '--set',
-        nargs='+',
-        action=DictAction,
-        default={},
-        metavar='METHOD.SETTING=VALUE',
-        help='override settings of methods: tokenmix.patch_size=4 ...',
-    )
-
-
-def check_method_settings(parser: argparse.ArgumentParser, settings: Iterable[str]) -> None:
-    """Ends the program if a setting of ``--set`` names no method."""
-    for name in settings:
-        if name.partition('.')[0] not in METHODS or '.' not in name:
-            parser.error(f'--set takes METHOD.SETTING=VALUE with a method of {", ".join(METHODS)}, but got {name!r}')
+def holds_mixing(weights: Iterable[str]) -> bool:
+    """Whether names of weights include those of a mixing method that is trained along."""
+    return any(name.startswith('mixing.') for name in weights)
 
 
 def check_mixing(model: nn.Module, config: str) -> MixingClassifier:

@@ -13,15 +13,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from common import (
-    METHODS,
-    add_method_settings,
-    build_classifier,
-    check_method_settings,
-    check_mixing,
-    class_names,
-    use_method,
-)
+from common import build_classifier, check_mixing, class_names, use_method
 from mmengine.config import Config
 from mmengine.dataset import default_collate
 from mmengine.device import get_device
@@ -29,6 +21,7 @@ from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
 from smmix_mm.datasets.layout import check_data_layout
+from smmix_mm.engine import METHODS, add_method_settings
 from smmix_mm.models.classifiers.motivation import count_classes
 from smmix_mm.streams import step_streams
 from smmix_mm.visualization import (
@@ -72,7 +65,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='seed of the draws of the method (default: 0)')
     add_method_settings(parser)
     args = parser.parse_args()
-    check_method_settings(parser, args.set)
     for name, least in (('number', 1), ('seed', 0)):
         if getattr(args, name) < least:
             parser.error(f'--{name} has to be at least {least}, but got {getattr(args, name)}')
