@@ -1,7 +1,7 @@
 """Runs the demo: pretrains a small PVT with CutMix and with SMMix on the embedded data, then detects and segments.
 
-All runs of a kind have the same budget. Two run in parallel, each on half of the cores. All results are saved in
-work_dirs/demo.
+Each pretraining runs with several seeds. All runs of a kind have the same budget. Two run in parallel, each on half of
+the cores. All results are saved in work_dirs/demo.
 """
 
 import json
@@ -10,10 +10,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from mmengine.config import Config
@@ -30,6 +31,8 @@ WORK_DIR = Path('work_dirs/demo')
 SIDE_BY_SIDE = 2
 NUM_PICTURES = 8
 NUM_MIXED = 4
+SEEDS = (0, 1, 2)
+Result = TypeVar('Result')
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,14 @@ class Run:
 
 
 PRETRAINING = {
-    method: Run(method.lower(), f'configs/{method.lower()}/pvt-mini_{method.lower()}_1xb32-8e_digit-scenes.py')
+    method: [
+        Run(
+            f'{method.lower()}/seed-{seed}',
+            f'configs/{method.lower()}/pvt-mini_{method.lower()}_1xb32-8e_digit-scenes.py',
+            ('--cfg-options', f'randomness.seed={seed}'),
+        )
+        for seed in SEEDS
+    ]
     for method in ('CutMix', 'SMMix')
 }
 INITIALISATIONS = ('random', *PRETRAINING)
@@ -66,20 +76,8 @@ def main() -> None:
     started = time.time()
     # Configs name their data relative to the root of the repository.
     os.chdir(ROOT)
-    print(f'Pretraining with {" and ".join(PRETRAINING)}; logs are in {WORK_DIR}', flush=True)
-    train_all(list(PRETRAINING.values()))
-    print_table(
-        ('pretrained with', 'top-1 (%)', 'top-1 of corrupted pictures (%)', 'time per step (ms)'),
-        {
-            method: (
-                f'{last(run, "accuracy/top1"):.1f}',
-                f'{test_corrupted(run):.1f}',
-                f'{1000 * mean(run, "time"):.0f}',
-            )
-            for method, run in PRETRAINING.items()
-        },
-    )
-    print(f'Pictures: {save_mixed_batch(PRETRAINING["SMMix"])}', flush=True)
+    pretrain()
+    print(f'Pictures: {save_mixed_batch(PRETRAINING["SMMix"][0])}', flush=True)
 
     print(f'\nDetecting and segmenting from {", ".join(INITIALISATIONS)} weights', flush=True)
     detection = {
@@ -98,6 +96,7 @@ def main() -> None:
             )
             for name in INITIALISATIONS
         },
+        f'One run each, from the weights of seed {SEEDS[0]}: differences of a few per cent are not significant.',
     )
     for run in (detection['SMMix'], segmentation['SMMix']):
         print(f'Pictures: {save_predictions(run)}', flush=True)
@@ -106,35 +105,64 @@ def main() -> None:
     print(f'Took {time.time() - started:.0f} s. Report: {report}')
 
 
+def pretrain() -> None:
+    """Trains with every method and seed, and prints the accuracies."""
+    print(f'Pretraining with {" and ".join(PRETRAINING)}, seeds {SEEDS}; logs are in {WORK_DIR}', flush=True)
+    # Runs with the same seed side by side.
+    pretraining = [run for runs in zip(*PRETRAINING.values(), strict=True) for run in runs]
+    train_all(pretraining)
+    clean = {method: [last(run, 'accuracy/top1') for run in runs] for method, runs in PRETRAINING.items()}
+    found = dict(zip(pretraining, side_by_side(test_corrupted, pretraining), strict=True))
+    corrupted = {method: [found[run] for run in runs] for method, runs in PRETRAINING.items()}
+    print_table(
+        ('pretrained with', 'top-1 (%)', 'top-1 of corrupted pictures (%)', 'time per step (ms)'),
+        {
+            method: (
+                spread(clean[method]),
+                spread(corrupted[method]),
+                f'{1000 * statistics.fmean(mean(run, "time") for run in runs):.0f}',
+            )
+            for method, runs in PRETRAINING.items()
+        },
+        f'Mean and sample standard deviation of {len(SEEDS)} seeds.',
+    )
+    for name, scores in (('top-1', clean), ('top-1 of corrupted pictures', corrupted)):
+        differences = [ours - theirs for ours, theirs in zip(scores['SMMix'], scores['CutMix'], strict=True)]
+        by_seed = ', '.join(f'{difference:+.1f}' for difference in differences)
+        print(f'SMMix - CutMix in {name}: {statistics.fmean(differences):+.1f}, by seed {by_seed}')
+
+
 def transfer(config: str, initialisation: str) -> Run:
     """Returns the training of a dense task whose backbone starts from random or pretrained weights."""
     task = config.partition('/')[0]
     name = f'{task}_{initialisation.lower()}'
     if initialisation == 'random':
         return Run(name, f'configs/{config.format("-scratch")}.py')
-    setting = f'model.backbone.init_cfg.checkpoint={PRETRAINING[initialisation].checkpoint}'
+    setting = f'model.backbone.init_cfg.checkpoint={PRETRAINING[initialisation][0].checkpoint}'
     return Run(name, f'configs/{config.format("")}.py', ('--cfg-options', setting))
 
 
 def train_all(runs: Sequence[Run]) -> None:
-    """Trains, ``SIDE_BY_SIDE`` runs at a time.
+    """Trains all.
 
     Raises:
         SystemExit: If a training fails, after the other runs have ended.
     """
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as lanes:
-        codes = list(lanes.map(train, runs))
-    failed = [run.name for run, code in zip(runs, codes, strict=True) if code]
+    failed = [run.name for run, code in zip(runs, side_by_side(train, runs), strict=True) if code]
     if failed:
         raise SystemExit(f'the training of {", ".join(failed)} failed; see the lines above')
 
 
+def side_by_side(function: Callable[[Run], Result], runs: Sequence[Run]) -> list[Result]:
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as lanes:
+        return list(lanes.map(function, runs))
+
+
 def train(run: Run) -> int:
     """Trains and prints mmengine's progress; if it fails, also the last lines of its output."""
-    threads = str(max(1, len(os.sched_getaffinity(0)) // SIDE_BY_SIDE))
     process = subprocess.Popen(
         [sys.executable, 'tools/train.py', run.config, '--work-dir', run.work_dir, *run.options],
-        env={**os.environ, 'OMP_NUM_THREADS': threads, 'MKL_NUM_THREADS': threads},
+        env=own_cores(),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -147,6 +175,12 @@ def train(run: Run) -> int:
     if process.wait():
         print(''.join(tail), file=sys.stderr)
     return process.returncode
+
+
+def own_cores() -> dict[str, str]:
+    """The environment of one of the processes that run side by side."""
+    threads = str(max(1, len(os.sched_getaffinity(0)) // SIDE_BY_SIDE))
+    return {**os.environ, 'OMP_NUM_THREADS': threads, 'MKL_NUM_THREADS': threads}
 
 
 def record(run: Run) -> list[dict[str, float]]:
@@ -201,15 +235,19 @@ def call(run: Run, tool: str, *options: object) -> None:
         SystemExit: If it fails.
     """
     command = [sys.executable, f'tools/{tool}', run.config, run.checkpoint, *map(str, options)]
-    done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(command, env=own_cores(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode:
         raise SystemExit(f'{done.stdout[-3000:]}\n{tool} failed on the run {run.name}; see the lines above')
 
 
-def print_table(head: Sequence[str], rows: dict[str, Sequence[str]]) -> None:
+def spread(values: Sequence[float]) -> str:
+    return f'{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}'
+
+
+def print_table(head: Sequence[str], rows: dict[str, Sequence[str]], remark: str) -> None:
     lines = [head, ['---'] * len(head), *([name, *cells] for name, cells in rows.items())]
     print('\n' + '\n'.join(f'| {" | ".join(line)} |' for line in lines))
-    print('\nTen classes, one run each: differences of a few per cent are not significant.')
+    print(f'\n{remark}')
 
 
 if __name__ == '__main__':

@@ -26,10 +26,14 @@ def printed() -> str:
 
 
 def read_rows(printed: str, columns: int) -> dict[str, list[float]]:
-    """Rows of the table with so many columns, by their first."""
+    """Rows of the table with so many columns, by their first; of mean ± spread, the means."""
     cells = [line.strip('| ').split(' | ') for line in printed.splitlines() if line.startswith('| ')]
     rows = {row[0]: row[1:] for row in cells if len(row) == columns}
-    return {name: [float(cell) for cell in row] for name, row in rows.items() if re.match(r'[\d.]+$', row[0])}
+    return {
+        name: [float(cell.split(' ± ')[0]) for cell in row]
+        for name, row in rows.items()
+        if re.match(r'[\d.]+( ± [\d.]+)?$', row[0])
+    }
 
 
 def score_of_all_background() -> float:
@@ -66,7 +70,7 @@ def test_the_drawn_attention_lies_on_the_digits(monkeypatch):
         return told
 
     monkeypatch.setattr(MixingClassifier, 'motivate', watch)
-    demo['save_mixed_batch'](demo['PRETRAINING']['SMMix'])
+    demo['save_mixed_batch'](demo['PRETRAINING']['SMMix'][0])
     images, attention = asked[0]
     bright = (images.mean(dim=1, keepdim=True) > 1.0).float()
     ink = F.adaptive_avg_pool2d(bright, attention.shape[-2:])[:, 0].flatten(1)
