@@ -5,12 +5,14 @@ READY := $(VENV)/.ready
 # A second environment: the original OpenMMLab packages on torch 2.1.
 OPENMMLAB_VENV := .venv-openmmlab
 OPENMMLAB_READY := $(OPENMMLAB_VENV)/.ready
-SOURCES := smmix_mm configs tools tests
+SOURCES := smmix_mm configs tools tests docs
 # Tests of one file stay together, since they share what is made once for all of them. The files of long tests come first.
 # pytest-xdist's -n auto would count cores without their second threads.
 ON_ALL_CORES := -n logical --dist loadfile --no-loadscope-reorder --durations 10
 
-.PHONY: help demo test test-slow test-openmmlab lint format bench env clean
+DOCS_READY := $(VENV)/.docs-ready
+
+.PHONY: help demo test test-slow test-openmmlab lint format bench docs env clean
 .DEFAULT_GOAL := help
 
 help:  ## Lists the commands
@@ -44,10 +46,18 @@ bench: $(READY)  ## Times training steps, mixing, the input pipeline, what exact
 	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/resume_cost.py
 	$(RUN) tools/benchmarks/dense_backbone.py
 
+docs: $(DOCS_READY)  ## Builds the documentation as a site in work_dirs/docs
+	$(RUN) -m sphinx -W --keep-going -q -c docs . work_dirs/docs
+	@echo "the site is work_dirs/docs/docs/index.html"
+
 env: $(READY)  ## Only sets up the environment
 
 $(READY): requirements.txt pyproject.toml tools/setup_env.sh
 	PYTHON="$(PYTHON)" bash tools/setup_env.sh $(VENV)
+	@touch $@
+
+$(DOCS_READY): $(READY) docs/requirements.txt
+	$(RUN) -m pip install -q -r docs/requirements.txt
 	@touch $@
 
 $(OPENMMLAB_READY): tools/requirements-openmmlab.txt pyproject.toml tools/setup_env.sh

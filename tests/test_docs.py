@@ -226,10 +226,27 @@ def test_overview_quotes_the_figures_of_the_metafiles():
 
 
 def test_indices_list_every_page():
-    pages = {path.name for path in (ROOT / 'docs').glob('*.md')} - {'README.md'}
+    pages = {path.name for path in (ROOT / 'docs').glob('*.md')} - {'README.md', 'index.md'}
     for document, prefix in (('README.md', 'docs/'), ('docs/README.md', '')):
         targets = re.findall(r'\]\(([^)#]+)', (ROOT / document).read_text())
         assert {prefix + page for page in pages} <= set(targets)
+
+
+def test_the_site_lists_every_page():
+    text = (ROOT / 'docs/index.md').read_text()
+    toctrees = ''.join(re.findall(r'```{toctree}\n(.*?)```', text, re.DOTALL)).split()
+    pages = {path.stem for path in (ROOT / 'docs').glob('*.md')} - {'README', 'index'}
+    assert pages <= set(toctrees)
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path):
+    pytest.importorskip('sphinx')
+    command = [sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-q', '-c', 'docs', '.', tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / 'docs/api.html').read_text()
+    assert 'id="smmix_mm.mixing.SMMix"' in text and 'motivation_scale' in text
 
 
 def switches() -> list[list[str]]:

@@ -1,5 +1,6 @@
-"""Times training steps of all methods against CutMix's, on an ImageNet model at 224 with random weights and pictures.
+"""Measures time and memory of training steps of all methods against CutMix's.
 
+The model is an ImageNet model at 224 x 224, with random weights and pictures.
 Methods that need a teacher have one of the same size as the model.
 """
 
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import torch
 from mmengine.registry import init_default_scope
+from peak_memory import peak_memory
 from steps import MODELS_TIMED, ROOT, build, evaluation, mix, preprocess, random_batch, training_step
 from timing import INNER_REPEATS, print_times, time_interleaved, write_report
 
@@ -47,7 +49,7 @@ RATIOS = {
 
 
 def time_methods(args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Times all methods; returns the same as :func:`time_interleaved`."""
+    """Times all methods; returns the same as :func:`time_interleaved`, and ``peak memory`` of each step in MiB."""
     device = torch.device(args.device)
     batch = random_batch(args.batch_size, device)
     teacher = build(args.model, [], device)
@@ -59,7 +61,9 @@ def time_methods(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     runs = {name: (training_step(model, batch), 1) for name, model in models.items()}
     runs |= {f'{name} alone': (mix(models[name], images, targets), INNER_REPEATS) for name in ALONE}
     runs['teacher forward'] = (evaluation(teacher, images), INNER_REPEATS)
-    return time_interleaved(runs, RATIOS, args.rounds, device)
+    result = time_interleaved(runs, RATIOS, args.rounds, device)
+    result['peak memory'] = {name: peak_memory(runs[name][0], device) / 2**20 for name in METHODS}
+    return result
 
 
 def main() -> None:
@@ -74,6 +78,9 @@ def main() -> None:
     print(f'{args.model}, batch {args.batch_size}, {args.device}, {args.rounds} rounds')
     result = time_methods(args)
     print_times(result)
+    for name, peak in result['peak memory'].items():
+        of_cutmix = peak / result['peak memory']['CutMix']
+        print(f'  {f"{name} step, memory":<52} {peak:10.1f} MiB, {of_cutmix:.3f} x CutMix')
     write_report(args.out, args, result)
 
 
