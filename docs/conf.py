@@ -3,6 +3,13 @@
 The source folder is the root of the repository, so that pages link to each other and to files as they do on GitHub.
 """
 
+from typing import Any
+
+from docutils.nodes import SkipNode, math, math_block
+from latex2mathml.converter import convert
+from sphinx.application import Sphinx
+from sphinx.writers.html5 import HTML5Translator
+
 import smmix_mm
 
 project = 'smmix_mm'
@@ -36,3 +43,15 @@ napoleon_use_ivar = True
 html_theme = 'furo'
 html_title = f'smmix_mm {version}'
 html_copy_source = False
+html_math_renderer = 'mathml'
+
+
+def show_formula(writer: HTML5Translator, node: math) -> None:
+    """As MathML, which browsers draw without a script from the network."""
+    writer.body.append(convert(node.astext(), display='block' if isinstance(node, math_block) else 'inline'))
+    raise SkipNode
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_html_math_renderer('mathml', (show_formula, None), (show_formula, None))
+    return dict(parallel_read_safe=True)
