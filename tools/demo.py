@@ -62,7 +62,7 @@ PRETRAINING = {
     method: [
         Run(
             f'{method.lower()}/seed-{seed}',
-            f'configs/{method.lower()}/pvt-mini_{method.lower()}_1xb32-8e_digit-scenes.py',
+            f'configs/{method.lower()}/pvt-mini_{method.lower()}_1xb32-64e_digit-scenes-1000.py',
             ('--cfg-options', f'randomness.seed={seed}'),
         )
         for seed in SEEDS
