@@ -16,7 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from processes import ROOT
-from resumable import small_config, write_images
+from resumable import small_config, train_pipeline, write_images
 from test_docs import read_example
 
 from smmix_mm.engine import build_model, build_runner
@@ -91,6 +91,8 @@ def config(images, tmp_path):
         cfg.model.neck, cfg.model.head.type = neck_cfg(family), f'mmpretrain.{head}'
         cfg.train_cfg.max_epochs, cfg.custom_hooks, cfg.work_dir = 1, [], str(tmp_path / 'run')
         cfg.train_dataloader.num_workers = cfg.val_dataloader.num_workers = 0
+        cfg.train_dataloader.dataset.pipeline = [*train_pipeline()[:2], dict(type='mmpretrain.PackInputs')]
+        cfg.val_dataloader.batch_size = 8
         cfg.test_dataloader = cfg.val_dataloader.to_dict()
         cfg.test_cfg, cfg.test_evaluator = {}, cfg.val_evaluator
         cfg.optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05))
@@ -401,3 +403,9 @@ def test_knn_refuses_more_neighbours_than_images(config, checkpoint, knn, tmp_pa
     cfg.dump(tmp_path / 'config.py')
     with pytest.raises(SystemExit, match='--k has to be at most 32, the number of training images, but is 33'):
         knn(tmp_path / 'config.py', path, '--k', 33)
+
+
+def test_options_of_knn_are_all_in_the_docs():
+    section = TEXT[TEXT.index('## k-NN') :].split('\n## ')[0]
+    source = (ROOT / 'tools/analysis_tools/knn.py').read_text()
+    assert re.findall(r'^\| `(--[a-z-]+)', section, re.MULTILINE) == re.findall(r"'(--[a-z-]+)'", source)
