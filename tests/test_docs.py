@@ -49,6 +49,9 @@ EXAMPLES = {
     # In tests/integration/test_trackers.py.
     ('docs/train_test.md', 'tensorboard'),
     ('docs/train_test.md', 'wandb'),
+    # In tests/integration/test_switches.py.
+    ('docs/switches.md', 'finetune'),
+    ('docs/switches.md', 'class-balanced'),
 }
 
 

@@ -5,6 +5,7 @@ from .dataloaders import complete_dataloaders
 from .distributed import distributed_run
 from .hooks import (
     CompileBackbone,
+    EarlyStoppingHook,
     FiniteLossHook,
     LogHistoryHook,
     MixedBatchHook,
@@ -21,6 +22,7 @@ __all__ = [
     'METHODS',
     'AmpOptimWrapper',
     'CompileBackbone',
+    'EarlyStoppingHook',
     'FSDPStrategy',
     'FiniteLossHook',
     'GroupedCosineAnnealingLR',

@@ -288,6 +288,30 @@ def test_copies_are_their_own(make_backbone):
     assert not torch.equal(twin(images)[0], before)
 
 
+@pytest.mark.parametrize('frozen_stages', [-1, 0, 2, 3, 4, 5])
+def test_frozen_blocks_are_not_trained_and_stay_in_evaluation_mode(make_backbone, frozen_stages):
+    """Three blocks of self-attention, then two of class attention."""
+    backbone = make_backbone('cait', frozen_stages=frozen_stages, drop_rate=0.5, drop_path_rate=0.5)
+    blocks = ['blocks.0', 'blocks.1', 'blocks.2', 'blocks_token_only.0', 'blocks_token_only.1']
+    frozen = {*blocks[: max(frozen_stages, 0)]}
+    if frozen_stages > 0:
+        frozen |= {'patch_embed', 'pos_embed', 'pos_drop'}
+    if frozen_stages > 3:
+        frozen.add('cls_token')
+    if frozen_stages == 5:
+        frozen.add('norm')
+
+    def is_frozen(name):
+        return any(f'{name}.'.startswith(f'{part}.') for part in frozen)
+
+    for name, parameter in backbone.named_parameters():
+        assert parameter.requires_grad != is_frozen(name), name
+    for mode in (True, False, True):
+        assert backbone.train(mode) is backbone
+        parts = [(name, part) for name, part in backbone.named_modules() if not list(part.children())]
+        assert all(part.training == (mode and not is_frozen(name)) for name, part in parts)
+
+
 @pytest.mark.parametrize(
     ('arch', 'message'),
     [
@@ -313,6 +337,8 @@ def test_bad_archs_are_errors(arch, message):
         (dict(patch_size=(16, 16)), r'patch_size of CaiT.*number of pixels.*\(16, 16\)'),
         (dict(drop_rate=1.0), r'drop_rate of CaiT.*\[0, 1\).*1.0'),
         (dict(drop_path_rate=-0.1), r'drop_path_rate of CaiT.*\[0, 1\).*-0.1'),
+        (dict(frozen_stages=27), 'frozen_stages of CaiT.*between -1 and 26.*27'),
+        (dict(frozen_stages=25, out_type='featmap'), 'frozen_stages of CaiT.*between -1 and 24.*25'),
         (dict(layer_scale_init_value=0), 'layer_scale_init_value of CaiT.*above 0.*0'),
     ],
 )

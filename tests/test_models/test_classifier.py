@@ -505,6 +505,10 @@ def test_a_pretrained_stock_classifier_leaves_a_fresh_region_classifier(make_cla
     [
         (dict(type='mmpretrain.ClsHead'), 'head of MixingClassifier.*num_classes.*ClsHead'),
         (
+            dict(type='mmpretrain.MultiLabelLinearClsHead', num_classes=5, in_channels=32),
+            'one label per image.*but got MultiLabelLinearClsHead.*several labels',
+        ),
+        (
             dict(
                 type='mmpretrain.LinearClsHead',
                 num_classes=5,
@@ -726,6 +730,17 @@ def test_images_without_a_label_or_with_several_are_named(make_classifier, label
     if None in labels:
         # In a test there may be none.
         model.data_preprocessor(batch_of([None, None]), False)
+
+
+def test_scores_of_several_labels_are_named(make_classifier):
+    """Soft labels of one distribution are not."""
+    model, batch = make_classifier(), batch_of([None, None])
+    batch['data_samples'][0].set_gt_score(torch.tensor([0.4, 0.6, 0, 0, 0]))
+    batch['data_samples'][1].set_gt_score(torch.tensor([1.0, 0, 0, 1, 0]))
+    with pytest.raises(ValueError, match=r'one label per image or .* sum to 1, but gt_score of 1\.png sums to 2'):
+        model.data_preprocessor(batch, True)
+    batch['data_samples'][1].set_gt_score(torch.tensor([0.0, 0, 0, 1, 0]))
+    model.data_preprocessor(batch, True)
 
 
 @pytest.mark.parametrize('family', ['vit', 'swin', 'pvt'])

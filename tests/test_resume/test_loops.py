@@ -22,6 +22,8 @@ pytestmark = pytest.mark.usefixtures('registered')
         # Begun again after each pass over the data.
         (dict(by_epoch=False, sampler='DefaultSampler'), (3, 4, 9)),
         (dict(sampler='GlobalSampler'), (2, 4, 6)),
+        (dict(sampler='mmpretrain.RepeatAugSampler'), (2, 6)),
+        (dict(by_epoch=False, sampler='mmpretrain.RepeatAugSampler'), (5,)),
         (dict(flexible=True), (2, 4, 7, 8)),
         # The seed is drawn, and known from the checkpoint alone.
         (dict(seed=None), (2, 8)),
@@ -32,6 +34,8 @@ pytestmark = pytest.mark.usefixtures('registered')
         'iterations',
         'iterations over a finite sampler',
         "epochs of torch's sampler",
+        'epochs of repeated augmentation',
+        'iterations of repeated augmentation',
         'FlexibleRunner',
         'no seed',
         'iterations, no seed',

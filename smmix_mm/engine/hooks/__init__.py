@@ -1,6 +1,7 @@
 """Hooks of a run."""
 
 from .compile_hook import CompileBackbone
+from .early_stopping_hook import EarlyStoppingHook
 from .finite_loss_hook import FiniteLossHook
 from .log_history_hook import LogHistoryHook
 from .mixed_batch_hook import MixedBatchHook
@@ -9,6 +10,7 @@ from .recompute_hook import RecomputeActivations
 
 __all__ = [
     'CompileBackbone',
+    'EarlyStoppingHook',
     'FiniteLossHook',
     'LogHistoryHook',
     'MixedBatchHook',

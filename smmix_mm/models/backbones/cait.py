@@ -191,6 +191,9 @@ class CaiT(BaseModule):
             ``'cls_token'``.
         out_indices (Sequence[int], optional): Self-attention blocks, from 0, whose maps ``'featmap'`` returns. Defaults
             to four at equal distances, the last block included.
+        frozen_stages (int): Number of blocks, from the first, that are not trained and stay in evaluation mode, along
+            with the embeddings before them. Class-attention blocks count on after the self-attention blocks, and with
+            the last one the final norm is frozen too. -1 and 0 freeze none. Defaults to -1.
         with_cp (bool): Gradient checkpointing: recompute each block in the backward pass to save memory. Defaults to
             False.
         init_cfg (dict | list[dict], optional): Without it, the published initialisation. ``type='Pretrained'`` takes
@@ -218,6 +221,7 @@ class CaiT(BaseModule):
         layer_scale_init_value: float = 1e-5,
         out_type: str = 'cls_token',
         out_indices: Sequence[int] | None = None,
+        frozen_stages: int = -1,
         with_cp: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -256,8 +260,20 @@ class CaiT(BaseModule):
             self.cls_token = nn.Parameter(torch.zeros(1, 1, dims))
             self.blocks_token_only = nn.ModuleList(CaiTClassBlock(*common) for _ in range(settings['class_depth']))
             self.norm = nn.LayerNorm(dims, eps=EPS)
+        if not -1 <= frozen_stages <= len(self._all_blocks):
+            raise ValueError(
+                f'frozen_stages of CaiT has to be between -1 and {len(self._all_blocks)}, its number of blocks, but '
+                f'got {frozen_stages}'
+            )
+        self.frozen_stages = frozen_stages
         self._register_state_dict_hook(note_grids)
         self._register_load_state_dict_pre_hook(self._fit_checkpoint)
+        self._freeze_stages()
+
+    @property
+    def _all_blocks(self) -> list[LayerScaleBlock]:
+        """Those of both kinds, in the order in which they run."""
+        return [*self.blocks, *(self.blocks_token_only if self.out_type == 'cls_token' else ())]
 
     @property
     def pos_grids(self) -> list[tuple[int, int]]:
@@ -287,6 +303,35 @@ class CaiT(BaseModule):
                 f'{height} x {width}'
             )
         return height // self.patch_size, width // self.patch_size
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Returns the depth of a parameter, for the layer-wise learning rates of mmpretrain.
+
+        The blocks count from 1, the class-attention blocks on after the self-attention blocks. Patch and position
+        embeddings have depth 0, the class token that of the first class-attention block, and the final norm the last.
+
+        Args:
+            param_name (str): Its name in the whole model.
+            prefix (str): Beginning of the names of the backbone. Defaults to ``''``. Other names, such as the head's,
+                have the last depth.
+
+        Returns:
+            tuple[int, int]: The depth, and the number of depths: the number of blocks and two more.
+        """
+        num_depths = len(self._all_blocks) + 2
+        part, *rest = param_name.removeprefix(prefix).split('.')
+        if not param_name.startswith(prefix) or part == 'norm':
+            return num_depths - 1, num_depths
+        if part in ('patch_embed', 'pos_embed'):
+            return 0, num_depths
+        before = 0 if part == 'blocks' else len(self.blocks)
+        return before + (0 if part == 'cls_token' else int(rest[0])) + 1, num_depths
+
+    def train(self, mode: bool = True) -> 'CaiT':
+        super().train(mode)
+        for module in self._frozen_modules():
+            module.eval()
+        return self
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Runs the backbone.
@@ -318,6 +363,22 @@ class CaiT(BaseModule):
         if self.with_cp and inputs[0].requires_grad:
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        if self.frozen_stages < 1:
+            return []
+        frozen = [self.patch_embed, self.pos_drop, *self._all_blocks[: self.frozen_stages]]
+        if self.out_type == 'cls_token' and self.frozen_stages == len(self._all_blocks):
+            frozen.append(self.norm)
+        return frozen
+
+    def _freeze_stages(self) -> None:
+        for module in self._frozen_modules():
+            module.requires_grad_(False).eval()
+        if self.frozen_stages > 0:
+            self.pos_embed.requires_grad_(False)
+        if self.out_type == 'cls_token' and self.frozen_stages > len(self.blocks):
+            self.cls_token.requires_grad_(False)
 
     def _fit_checkpoint(self, state_dict: dict[str, Tensor], prefix: str, local_metadata: dict, *args: object) -> None:
         """Drops what this ``out_type`` does not build and resizes position embeddings of another input size."""

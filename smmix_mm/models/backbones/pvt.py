@@ -270,6 +270,31 @@ class PVT(BaseModule):
                 )
         return grids
 
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Returns the depth of a parameter, for the layer-wise learning rates of mmpretrain.
+
+        The blocks count from 1 through all stages. The first embeddings have depth 0, those of a later stage and the
+        class token that of the block that they lead to, and the final norm the last depth.
+
+        Args:
+            param_name (str): Its name in the whole model.
+            prefix (str): Beginning of the names of the backbone. Defaults to ``''``. Other names, such as the head's,
+                have the last depth.
+
+        Returns:
+            tuple[int, int]: The depth, and the number of depths: the number of blocks and two more.
+        """
+        depths = [len(getattr(self, f'block{stage + 1}')) for stage in range(NUM_STAGES)]
+        num_depths = sum(depths) + 2
+        part, *rest = param_name.removeprefix(prefix).split('.')
+        if not param_name.startswith(prefix) or part == 'norm':
+            return num_depths - 1, num_depths
+        if part in ('patch_embed1', 'pos_embed1'):
+            return 0, num_depths
+        stage = NUM_STAGES if part == 'cls_token' else int(part[-1])
+        index = int(rest[0]) if part.startswith('block') else 0
+        return sum(depths[: stage - 1]) + index + 1, num_depths
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Runs the backbone.
 

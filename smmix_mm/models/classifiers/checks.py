@@ -1,9 +1,11 @@
 """Checks of a mixing classifier's parts and batches, before training starts where possible."""
 
 import copy
+import math
 from collections.abc import Mapping
 
 import torch
+from mmpretrain.models.heads import MultiLabelClsHead
 from mmpretrain.structures import DataSample
 from torch import nn
 
@@ -23,8 +25,8 @@ def check_head(head: nn.Module | None, embed_dims: int, shared: bool) -> None:
         shared (bool): Whether the head classifies regions too.
 
     Raises:
-        ValueError: If the head has no criterion, if the criterion takes no soft labels or is for other classes, or if
-            the head cannot classify mean tokens.
+        ValueError: If the head is for several labels per image or has no criterion, if the criterion takes no soft
+            labels or is for other classes, or if the head cannot classify mean tokens.
     """
     name = type(head).__name__
     classes = None if head is None else count_classes(head)
@@ -32,6 +34,11 @@ def check_head(head: nn.Module | None, embed_dims: int, shared: bool) -> None:
         raise ValueError(
             f'head of MixingClassifier has to be one with num_classes and a loss_module, such as LinearClsHead or '
             f'VisionTransformerClsHead, but got {name}'
+        )
+    if isinstance(head, MultiLabelClsHead):
+        raise ValueError(
+            f'head of MixingClassifier has to be one for one label per image, such as LinearClsHead, but got {name}: '
+            f'shares and the consistency loss are not defined for several labels'
         )
     of_loss = getattr(head.loss_module, 'num_classes', None)
     if of_loss not in (None, classes):
@@ -213,8 +220,8 @@ def _check_labels(preprocessor: nn.Module, args: tuple, kwargs: Mapping) -> None
 
 def _check_single_labels(samples: list[DataSample]) -> None:
     for sample in samples:
-        found = sample.get('gt_label')
-        if found is None and sample.get('gt_score') is None:
+        found, score = sample.get('gt_label'), sample.get('gt_score')
+        if found is None and score is None:
             raise ValueError(
                 f'images need labels to be trained on, but {sample.get("img_path", "a sample")} has none: neither '
                 f'gt_label nor gt_score; set with_label=True in train_dataloader.dataset'
@@ -223,4 +230,10 @@ def _check_single_labels(samples: list[DataSample]) -> None:
             raise ValueError(
                 f'MixingClassifier needs one label per image, but {sample.get("img_path", "a sample")} has '
                 f'{found.tolist()}: shares and the consistency loss are not defined for several labels'
+            )
+        if found is None and not math.isclose(float(score.sum()), 1, abs_tol=1e-3):
+            raise ValueError(
+                f'MixingClassifier needs one label per image or scores that sum to 1, but gt_score of '
+                f'{sample.get("img_path", "a sample")} sums to {float(score.sum()):.3g}: shares and the consistency '
+                f'loss are not defined for several labels'
             )
