@@ -66,8 +66,10 @@ def complete_own_data(cfg: Config) -> None:
     if len(names) < 2 and package != 'mmdet':
         raise ValueError(f'{source} says the classes {names}, but at least 2 are needed')
     print_log(f'{len(names)} classes: {shorten(names)}', logger='current')
-    for _, dataset in found:
-        dataset.metainfo = {**(dataset.get('metainfo') or {}), 'classes': names}
+    for loader, dataset in found:
+        # Others that a dataset names are compared later, with all checks.
+        if not find_given_classes(dataset, loader):
+            dataset.metainfo = {**(dataset.get('metainfo') or {}), 'classes': names}
         if package == 'mmseg':
             _complete_masks(dataset, names, source)
     for _, part in find_counts(cfg, package):

@@ -83,6 +83,15 @@ def test_one_of_the_categories(shapes):
     assert {cfg[loader].dataset.metainfo.classes for loader in LOADERS} == {('square',)}
 
 
+def test_datasets_that_name_different_classes_are_refused(shapes):
+    options = {
+        f'{loader}.dataset.metainfo': dict(classes=('square', 'disc')[index:])
+        for index, loader in enumerate(LOADERS[:2])
+    }
+    with pytest.raises(ValueError, match=r'the classes of val_dataloader\.dataset differ from those of train'):
+        check(read(FOLDERS, shapes / 'folders', **options))
+
+
 def test_segmentor_of_own_masks(shapes):
     cfg = check(read(MASKS, shapes / 'masks'))
     assert cfg.model.decode_head.num_classes == 3
