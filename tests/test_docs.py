@@ -49,7 +49,7 @@ EXAMPLES = {
     # In tests/integration/test_trackers.py.
     ('docs/train_test.md', 'tensorboard'),
     ('docs/train_test.md', 'wandb'),
-    # In tests/integration/test_own_data.py.
+    # In tests/integration/test_own_data_examples.py.
     ('docs/own_data.md', 'shapes'),
     ('docs/own_data.md', 'split-folders'),
     ('docs/own_data.md', 'own-config'),
