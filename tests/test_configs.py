@@ -34,11 +34,13 @@ ROOT = Path(__file__).resolve().parents[1]
 ALL_CONFIGS = sorted((ROOT / 'configs').glob('[!_]*/*.py'))
 TRANSFER = ('mask_rcnn', 'retinanet', 'sem_fpn')
 # Runs of which no paper has a figure: convolutional networks, and the transfer of others than PVT. See
-# tests/test_unpublished_configs.py.
+# tests/test_unpublished_configs.py. And those of data of the user's own: see tests/test_datasets/test_own_data.py.
 UNPUBLISHED = [
     path
     for path in ALL_CONFIGS
-    if re.search('resnet|convnext', path.stem) or (path.parent.name in TRANSFER and 'pvt' not in path.stem)
+    if re.search('resnet|convnext', path.stem)
+    or (path.parent.name in TRANSFER and 'pvt' not in path.stem)
+    or path.parent.name == 'own_data'
 ]
 # The demo's data are not published, its models neither.
 PUBLISHED = [path for path in ALL_CONFIGS if 'digit-scenes' not in path.stem and path not in UNPUBLISHED]

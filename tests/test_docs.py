@@ -52,6 +52,10 @@ EXAMPLES = {
     # In tests/integration/test_switches.py.
     ('docs/switches.md', 'finetune'),
     ('docs/switches.md', 'class-balanced'),
+    # In tests/integration/test_own_data_examples.py.
+    ('docs/own_data.md', 'shapes'),
+    ('docs/own_data.md', 'split-folders'),
+    ('docs/own_data.md', 'own-config'),
 }
 
 
@@ -323,12 +327,15 @@ def test_backbone_example_builds():
         'model_converters/publish_backbone.py',
         'dataset_converters/coco.py',
         'dataset_converters/ade20k.py',
+        'dataset_converters/own_folders.py',
+        'dataset_converters/own_coco.py',
+        'dataset_converters/own_masks.py',
     ],
 )
 def test_options_in_the_docs_exist(command):
     text = ''.join(
         (ROOT / page).read_text()
-        for page in ('README.md', 'docs/train_test.md', 'docs/transfer.md', 'docs/evaluation.md')
+        for page in ('README.md', 'docs/train_test.md', 'docs/transfer.md', 'docs/evaluation.md', 'docs/own_data.md')
     )
     path = ROOT / 'tools' / command
     # A command line may be shared within the folder.

@@ -15,6 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from smmix_mm.checkpoint import check_fit, find_weights, hand_on, read_checkpoint
 from smmix_mm.datasets.layout import check_data_layout
+from smmix_mm.datasets.own_data import check_own_data, complete_own_data
 from smmix_mm.engine import build_runner, complete_dataloaders, distributed_run
 from smmix_mm.models.pretrained import TRAINING_ONLY
 from smmix_mm.visualization import SavePictures
@@ -145,6 +146,7 @@ def main() -> None:
         cfg.pop('runner_type')
     if args.amp:
         cfg.test_cfg = {**(cfg.get('test_cfg') or {}), 'fp16': True}
+    complete_own_data(cfg)
     if args.out:
         apply_out(cfg, args.out)
     judging = [evaluator for evaluator in list_evaluators(cfg) if not evaluator.get('format_only')]
@@ -155,6 +157,7 @@ def main() -> None:
     cfg.train_dataloader = cfg.train_cfg = cfg.optim_wrapper = cfg.param_scheduler = None
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
     check_data_layout(cfg, ('test_dataloader',))
+    check_own_data(cfg, ('test_dataloader',))
     with distributed_run(cfg):
         test(cfg, args)
 

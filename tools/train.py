@@ -8,6 +8,7 @@ from mmengine.config import Config, DictAction
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from smmix_mm.datasets.layout import check_data_layout
+from smmix_mm.datasets.own_data import check_own_data, complete_own_data
 from smmix_mm.engine import build_runner, complete_dataloaders, distributed_run
 from smmix_mm.resume.start import has_checkpoints, prepare_start
 from smmix_mm.resume.work_dir import check_work_dir
@@ -60,6 +61,7 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
         cfg.resume = args.resume != 'auto' or has_checkpoints(cfg.work_dir) or not cfg.get('load_from')
         if cfg.resume:
             cfg.load_from = None if args.resume == 'auto' else args.resume
+    complete_own_data(cfg)
     complete_dataloaders(cfg)
 
 
@@ -100,7 +102,9 @@ def main() -> None:
     cfg = Config.fromfile(args.config)
     apply_args(cfg, args)
     check_pretrained(cfg)
-    check_data_layout(cfg, ('train_dataloader', 'val_dataloader'))
+    loaders = ('train_dataloader', 'val_dataloader')
+    check_data_layout(cfg, loaders)
+    check_own_data(cfg, loaders)
     check_work_dir(cfg.work_dir)
     with distributed_run(cfg):
         train(cfg)

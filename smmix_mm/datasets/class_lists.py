@@ -57,6 +57,18 @@ def find_class(dataset: Mapping, package: str) -> type | None:
     return found if isinstance(found, type) else None
 
 
+def find_datasets(dataset: Mapping | None) -> Iterator[Mapping]:
+    """Yields the settings of a dataset, or of those that it wraps."""
+    if not dataset:
+        return
+    inner = dataset.get('dataset') or dataset.get('datasets')
+    if inner is None:
+        yield dataset
+    else:
+        for wrapped in inner if isinstance(inner, list | tuple) else [inner]:
+            yield from find_datasets(wrapped)
+
+
 def find_given_classes(dataset: Mapping, loader: str) -> tuple[str, ...] | None:
     """The classes that a config names.
 
@@ -81,7 +93,7 @@ def find_given_classes(dataset: Mapping, loader: str) -> tuple[str, ...] | None:
                 f'{loader}.dataset.{setting} is {classes!r}, which is not a file; it has to be a list of names, or a '
                 f'file with one name per line. Write a single class as ({classes!r},), with a comma'
             )
-        return tuple(path.read_text().splitlines())
+        return tuple(path.read_text(encoding='utf-8').splitlines())
     return None
 
 
@@ -135,8 +147,7 @@ def check_class_counts(cfg: Mapping, classes: ClassList) -> None:
         ValueError: If a setting does not fit; it lists all such settings, their values and the number of classes.
     """
     count = len(classes.names)
-    # A preprocessor without a number takes that of the config's own preprocessor.
-    found = [pair for path in SETTINGS[classes.package] for pair in _read_counts(cfg, path)]
+    found = [(setting, part['num_classes']) for setting, part in find_counts(cfg, classes.package)]
     if classes.package == 'mmseg':
         found += find_label_map_counts(cfg, classes.loader)
     wrong = [f'{setting} is {value}' for setting, value in found if value != count]
@@ -176,13 +187,16 @@ def shorten(names: Iterable[str], most: int = 10) -> str:
     return ', '.join(names[:most]) + (f', ... ({len(names)} in all)' if len(names) > most else '')
 
 
-def _read_counts(cfg: Mapping, path: str) -> Iterator[tuple[str, int]]:
-    first, *steps = path.split('.')
-    # mmengine's Config is not a Mapping, but its parts are.
-    settings: Any = cfg.get(first)
-    for step in steps:
-        settings = settings.get(step) if isinstance(settings, Mapping) else None
-    several = isinstance(settings, list | tuple)
-    for index, part in enumerate(settings if several else [settings]):
-        if isinstance(part, Mapping) and isinstance(part.get('num_classes'), int):
-            yield f'{path}{f"[{index}]" if several else ""}.num_classes', part['num_classes']
+def find_counts(cfg: Mapping, package: str) -> Iterator[tuple[str, Mapping]]:
+    """The parts of a model that have a ``num_classes`` for the datasets of ``package``, with the setting's name."""
+    # A preprocessor without a number takes that of the config's own preprocessor.
+    for path in SETTINGS[package]:
+        first, *steps = path.split('.')
+        # mmengine's Config is not a Mapping, but its parts are.
+        settings: Any = cfg.get(first)
+        for step in steps:
+            settings = settings.get(step) if isinstance(settings, Mapping) else None
+        several = isinstance(settings, list | tuple)
+        for index, part in enumerate(settings if several else [settings]):
+            if isinstance(part, Mapping) and isinstance(part.get('num_classes'), int):
+                yield f'{path}{f"[{index}]" if several else ""}.num_classes', part

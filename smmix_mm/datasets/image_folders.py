@@ -156,6 +156,20 @@ def check_given_classes(folders: ClassList, dataset: Mapping) -> None:
         )
 
 
+def refuse_undecodable(path: Path) -> None:
+    """Refuses a file whose name is not UTF-8. Any other name, such as ``Übung 1.jpg``, works.
+
+    Raises:
+        ValueError: If so; it shows the bytes of the name.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f'the name of the file {os.fsencode(path)!r} is not UTF-8, so no log or list can hold it; rename it'
+        ) from None
+
+
 def _look_into(folder: Path, extensions: tuple[str, ...]) -> tuple[int, list[str]]:
     """Returns the number of files that are read, at any depth, and the names of other pictures."""
     count, others = 0, []
@@ -163,6 +177,7 @@ def _look_into(folder: Path, extensions: tuple[str, ...]) -> tuple[int, list[str
         for name in names:
             if name.startswith('.'):
                 continue
+            refuse_undecodable(Path(place, name))
             # mmpretrain ignores case.
             if name.lower().endswith(extensions):
                 count += 1

@@ -7,12 +7,13 @@ from inspect import signature
 from pathlib import Path
 
 import numpy as np
+from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 from PIL import Image
 
 from .class_lists import find_class, find_label_map_counts, find_transforms, shorten
-from .image_folders import PICTURES
-from .transforms import IGNORE_INDEX
+from .class_values import IGNORE_INDEX
+from .image_folders import PICTURES, refuse_undecodable
 
 LOOKED_AT = 20
 # If a class is missing from those, which may be by chance, this many are read.
@@ -60,7 +61,9 @@ def check_label_maps(
     )
     counts = [count for _, count in find_label_map_counts(cfg, loader)]
     count = len(classes) if classes else next(iter(counts), None)
-    if training and count:
+    # Where every value is declared, an unknown one is refused when it is loaded.
+    declared = any(step.get('values') for _, step in find_transforms(dataset.get('pipeline'), '', ('LoadLabelMap',)))
+    if training and count and not declared:
         check_label_values(paths, count, classes, reduce_zero_label, kind.get_label_map(classes), loader)
 
 
@@ -81,12 +84,25 @@ def pair_files(
         list[Path]: The label maps that exist.
 
     Raises:
-        ValueError: If images have no label map; it names the first ones.
+        ValueError: If images have no label map, or lines of the listing no image; it names the first ones.
     """
     image_suffix, map_suffix = suffixes
     maps = {name.removesuffix(map_suffix) for name in _list_files(label_maps) if name.endswith(map_suffix)}
     if listing:
-        names = {line.strip() for line in listing.read_text().splitlines()}
+        lines = list_from_file(listing)
+        names = {line.strip() for line in lines}
+        files = set(_list_files(images))
+        stray = [
+            f'line {number} {line!r}'
+            for number, line in enumerate(lines, 1)
+            if f'{line.strip()}{image_suffix}' not in files
+        ]
+        if stray:
+            raise ValueError(
+                f'{listing}, which {loader}.dataset reads, has {len(stray)} of {len(lines)} lines that name no image '
+                f'<line>{image_suffix} in {images}: {shorten(stray)}. Every line has to be the name of an image '
+                'without its suffix: correct or delete these lines'
+            )
     else:
         files = list(_list_files(images))
         names = {name.removesuffix(image_suffix) for name in files if name.endswith(image_suffix)}
@@ -198,7 +214,10 @@ def _list_files(folder: Path) -> Iterator[str]:
     """Lists files at any depth as mmengine does: relative paths, without hidden files."""
     for place, _, names in os.walk(folder, followlinks=True):
         within = Path(place).relative_to(folder)
-        yield from ((within / name).as_posix() for name in names if not name.startswith('.'))
+        for name in names:
+            if not name.startswith('.'):
+                refuse_undecodable(Path(place, name))
+                yield (within / name).as_posix()
 
 
 def _join(values: list[int]) -> str:

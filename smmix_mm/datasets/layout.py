@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from .class_lists import (
     check_class_counts,
     check_same_classes,
     find_classes,
+    find_counts,
+    find_datasets,
     find_given_classes,
     find_scope_and_name,
     is_path,
@@ -26,6 +28,7 @@ from .image_folders import (
     list_class_folders,
 )
 from .label_maps import check_label_maps
+from .list_files import check_image_list
 
 IMAGE_FOLDER = """{root}/
   {folder}/<class>/<image>"""
@@ -65,14 +68,17 @@ def check_data_layout(cfg: Mapping, loaders: Iterable[str]) -> None:
     """
     loaders = tuple(loaders)
     found: list[tuple[Mapping, ClassList]] = []
+    listed: list[ClassList] = []
     for loader in loaders:
-        for dataset in _datasets((cfg.get(loader) or {}).get('dataset')):
+        for dataset in find_datasets((cfg.get(loader) or {}).get('dataset')):
             scope, name = find_scope_and_name(dataset)
             classes = None
             if name in ('ImageNet', 'CustomDataset'):
                 folder = _check_image_folder(dataset, loader)
                 if folder and scope in ('', 'mmpretrain'):
                     classes = check_class_folders(folder, dataset, loader)
+                elif scope in ('', 'mmpretrain'):
+                    listed += _check_list(dataset, loader, cfg)
             elif scope in SCOPES and isinstance(dataset.get('data_prefix'), Mapping) and _is_local(dataset):
                 classes = _check_folders(dataset, name, loader, cfg)
             if classes:
@@ -80,17 +86,17 @@ def check_data_layout(cfg: Mapping, loaders: Iterable[str]) -> None:
     folders = [(dataset, classes) for dataset, classes in found if classes.package == 'mmpretrain']
     training = _find_training_folders(cfg) if folders and TRAINING not in loaders else []
     check_same_folders([*training, *(classes for _, classes in folders)])
-    check_same_classes([classes for _, classes in found if classes.package != 'mmpretrain'])
+    check_same_classes([*(classes for _, classes in found if classes.package != 'mmpretrain'), *listed])
     for dataset, classes in folders:
         check_given_classes(classes, dataset)
-    for _, classes in found:
+    for classes in [*(classes for _, classes in found), *listed]:
         check_class_counts(cfg, classes)
 
 
 def _find_training_folders(cfg: Mapping) -> list[ClassList]:
     """The class folders of the training loader, if they exist, when that loader itself is not checked."""
     found = []
-    for dataset in _datasets((cfg.get(TRAINING) or {}).get('dataset')):
+    for dataset in find_datasets((cfg.get(TRAINING) or {}).get('dataset')):
         folder = find_image_folder(dataset) if has_class_folders(dataset) else None
         if folder and folder.is_dir():
             found.append(list_class_folders(folder, TRAINING))
@@ -109,6 +115,20 @@ def _check_image_folder(dataset: Mapping, loader: str) -> Path | None:
         prefix = os.path.relpath(folder, root or '.')
         raise FileNotFoundError(_describe(folder, state, loader, IMAGE_FOLDER.format(root=root, folder=prefix)))
     return folder if classes_needed else None
+
+
+def _check_list(dataset: Mapping, loader: str, cfg: Mapping) -> list[ClassList]:
+    """Checks the list of images that a dataset reads, and returns its classes if they are known."""
+    folder, name = find_image_folder(dataset), dataset.get('ann_file')
+    if folder is None or not name or not is_path(name):
+        return []
+    listing = Path(dataset.get('data_root') or '', name)
+    if not listing.is_file():
+        raise FileNotFoundError(f'{listing}, the ann_file which {loader}.dataset reads, does not exist')
+    names = find_classes(dataset, loader, 'mmpretrain')
+    counts = [part['num_classes'] for _, part in find_counts(cfg, 'mmpretrain')]
+    check_image_list(listing, folder, dataset, len(names) if names else next(iter(counts), None), loader)
+    return [ClassList('mmpretrain', loader, f'{loader}.dataset', names)] if names else []
 
 
 def _check_folders(dataset: Mapping, name: str, loader: str, cfg: Mapping) -> ClassList | None:
@@ -206,15 +226,3 @@ def _describe(path: Path, state: str, loader: str, layout: str) -> str:
 def _is_local(dataset: Mapping) -> bool:
     backend = (dataset.get('backend_args') or {}).get('backend', 'local')
     return '://' not in (dataset.get('data_root') or '') and backend in ('local', 'disk')
-
-
-def _datasets(dataset: Mapping | None) -> Iterator[Mapping]:
-    """Yields the dataset, or those that it wraps."""
-    if not dataset:
-        return
-    inner = dataset.get('dataset') or dataset.get('datasets')
-    if inner is None:
-        yield dataset
-    else:
-        for wrapped in inner if isinstance(inner, list | tuple) else [inner]:
-            yield from _datasets(wrapped)

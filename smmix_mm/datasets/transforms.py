@@ -1,17 +1,18 @@
 """Transforms that name faulty files, which OpenMMLab's own accept silently or fail on with obscure errors."""
 
+from collections.abc import Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmengine import fileio
 from PIL import Image
 
 from smmix_mm.registry import TRANSFORMS
 
+from .class_values import FILE, IGNORE_INDEX, Value, number_values, pack, read_mask, unpack
 from .load_image import UnreadableImageError
-
-# mmseg's value, in label maps and losses alike.
-IGNORE_INDEX = 255
 
 
 @TRANSFORMS.register_module()
@@ -88,15 +89,28 @@ class LoadLabelMap(BaseTransform):
     Args:
         num_classes (int): Number of classes.
         reduce_zero_label (bool): Whether 0 is ignored and the other values move down by one, as set in the dataset.
+            Defaults to False.
+        values (Sequence[Value], optional): The value of each class in the files, integers of any size or colours
+            ``(red, green, blue)``. They become the labels 0 to ``num_classes - 1``. Defaults to None, for files that
+            hold labels.
+        ignored (Sequence[Value]): Further values, which become 255. Only with ``values``. Defaults to none.
         **kwargs: As in mmseg's ``LoadAnnotations``.
 
     Raises:
         UnreadableImageError: An ``OSError``, from :meth:`transform`, if the file is missing, truncated or not an image.
         ValueError: From :meth:`transform`, if the label map has values beyond the classes or another size than the
-            image, or if ``reduce_zero_label`` differs from the dataset's.
+            image, or if ``reduce_zero_label`` differs from the dataset's. From the constructor, if ``values`` are not
+            one per class or combined with ``reduce_zero_label``, or ``ignored`` stands alone.
     """
 
-    def __init__(self, num_classes: int, reduce_zero_label: bool, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        reduce_zero_label: bool = False,
+        values: Sequence[Value] | None = None,
+        ignored: Sequence[Value] = (),
+        **kwargs: Any,
+    ) -> None:
         # Imported here, because classification does not need mmseg.
         from mmseg.datasets.transforms import LoadAnnotations
 
@@ -104,6 +118,18 @@ class LoadLabelMap(BaseTransform):
         self.reduce_zero_label = reduce_zero_label
         # mmseg takes reduce_zero_label from the results; the argument of that name is deprecated.
         self.load = LoadAnnotations(**kwargs)
+        self.values = None
+        if values is None:
+            if ignored:
+                raise ValueError(f'ignored={ignored} of LoadLabelMap needs values, those of the classes')
+            return
+        if len(values) != num_classes or reduce_zero_label:
+            raise ValueError(
+                f'LoadLabelMap needs one of values for each of num_classes, and reduce_zero_label=False, but got '
+                f'{len(values)} values, num_classes={num_classes} and reduce_zero_label={reduce_zero_label}'
+            )
+        self.colours = not np.isscalar(values[0])
+        self.values, self.ignored = pack(values, self.colours), pack(ignored, self.colours)
 
     def transform(self, results: dict) -> dict:
         if 'seg_map_path' not in results:
@@ -116,13 +142,30 @@ class LoadLabelMap(BaseTransform):
             )
         path = results['seg_map_path']
         try:
-            highest = _find_lost_value(path)
-            results = self.load(results)
+            if self.values is None:
+                highest, unknown = _find_lost_value(path), []
+                results = self.load(results)
+            else:
+                highest, unknown = None, self._load_values(results)
         except (OSError, SyntaxError, ValueError) as error:
             raise UnreadableImageError(f'label map {path} cannot be read: {error}') from error
+        if unknown:
+            raise ValueError(
+                f'label map {path} holds the values {[unpack(value, self.colours) for value in unknown[:10]]} '
+                f'({len(unknown)} in all), which are neither values nor ignored in LoadLabelMap. Add them there, or to '
+                f'{FILE} if the values are read from it'
+            )
         self._check_size(results)
         self._check_values(results, highest)
         return results
+
+    def _load_values(self, results: dict) -> list[int]:
+        """Adds the labels to the results, and returns the values that stand for nothing."""
+        content = fileio.get(results['seg_map_path'], backend_args=self.load.backend_args)
+        mask = read_mask(BytesIO(content), self.colours)
+        results['gt_seg_map'], unknown = number_values(mask, self.values, self.ignored)
+        results.setdefault('seg_fields', []).append('gt_seg_map')
+        return unknown
 
     def _check_size(self, results: dict) -> None:
         found = results['gt_seg_map'].shape

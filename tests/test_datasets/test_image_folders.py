@@ -180,6 +180,9 @@ def test_imagenet_of_few_folders_is_refused(tmp_path):
 
 def test_lists_and_unlabelled_pictures_need_no_class_folders(tmp_path):
     write(tmp_path, train='cat dog .hidden', val='cat')
+    for folder in ('train', 'val'):
+        (tmp_path / folder / 'one.jpg').touch()
+    (tmp_path / 'list.txt').write_text('one.jpg 4\n')
     check_data_layout(config(tmp_path, 5, ann_file='list.txt'), LOADERS)
     check_data_layout(config(tmp_path, 5, with_label=False), LOADERS)
     check_data_layout(config(tmp_path, 5, 'my_package.CustomDataset'), LOADERS)

@@ -29,6 +29,8 @@ def test_layout(tmp_path):
     (tmp_path / 'train').mkdir()
     with pytest.raises(FileNotFoundError, match='holds no class folders'):
         check(config(tmp_path))
+    (tmp_path / 'train/0.JPEG').touch()
+    (tmp_path / 'list.txt').write_text('0.JPEG 999\n')
     check(config(tmp_path, ann_file='list.txt'))
     (tmp_path / 'train' / 'n01440764').mkdir()
     (tmp_path / 'train' / 'n01440764' / '0.JPEG').touch()

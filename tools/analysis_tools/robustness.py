@@ -22,6 +22,7 @@ from smmix_mm.checkpoint import check_fit, find_weights, hand_on, read_checkpoin
 from smmix_mm.datasets.corrupt import STRENGTHS
 from smmix_mm.datasets.image_folders import find_image_folder
 from smmix_mm.datasets.layout import check_data_layout
+from smmix_mm.datasets.own_data import complete_own_data
 from smmix_mm.engine import build_runner, complete_dataloaders
 from smmix_mm.evaluation import ALEXNET_ERRORS, SEVERITIES, mean_corruption_error
 from smmix_mm.models.pretrained import TRAINING_ONLY
@@ -282,6 +283,7 @@ def main() -> None:
     cfg = Config.fromfile(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
+    complete_own_data(cfg)
     classes = count_classes(cfg, args.config)
     name, out = args.config.stem, args.out or Path('work_dirs/robustness', args.config.stem)
     asked = args.datasets or (list(VARIANTS) if classes == 1000 else [OWN])

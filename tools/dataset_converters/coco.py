@@ -59,21 +59,20 @@ def verify_annotations(path: Path, content: Mapping, report: Report) -> dict[str
     for part, key in (('images', 'image_id'), ('categories', 'category_id')):
         lost = [annotation['id'] for annotation in annotations if annotation[key] not in ids[part]]
         report.refuse(path, f'annotations whose {key} is not among the {part}; ids', lost)
-    if len(ids['categories']) != NUM_CATEGORIES:
-        report.refuse(path, f'has to hold {NUM_CATEGORIES} categories, but holds {len(ids["categories"])}')
     crowds = [annotation for annotation in annotations if annotation.get('iscrowd')]
-    # Crowd annotations are not trained on.
-    bare = [item['id'] for item in annotations if not item.get('segmentation') and not item.get('iscrowd')]
-    report.refuse(path, 'annotations have no segmentation, which Mask R-CNN needs; ids', bare)
     flat = [item for item in annotations if min(item['bbox'][2:]) < 1 or item['area'] <= 0]
     return {
         'annotations': len(annotations),
-        'annotations of the original': ORIGINALS[path.stem.removeprefix('instances_')][1],
         'crowds': len(crowds),
         'boxes without area (mmdet drops them)': len(flat),
         'images without objects': len(ids['images'].keys() - {annotation['image_id'] for annotation in annotations}),
         'categories': len(ids['categories']),
     }
+
+
+def find_bare(annotations: Sequence[Mapping]) -> list[int]:
+    """The ids of annotations without segmentation. Crowds need none, since they are not trained on."""
+    return [item['id'] for item in annotations if not item.get('segmentation') and not item.get('iscrowd')]
 
 
 def verify_images(folder: Path, images: Sequence[Mapping], full: bool, report: Report) -> dict[str, int]:
@@ -91,7 +90,6 @@ def verify_images(folder: Path, images: Sequence[Mapping], full: bool, report: R
     whole = [image for image in images if image['file_name'] in there]
     return {
         'images': len(images),
-        'images of the original': ORIGINALS[folder.name][0],
         'missing': len(listed - there),
         'files that are not annotated': len(there - listed),
         'opened': inspect(folder, whole, look, full, report, name=lambda image: image['file_name']),
@@ -112,6 +110,16 @@ def main() -> None:
             continue
         report.columns[split] = verify_images(args.data_root / split, content['images'], args.full, report)
         report.columns[split] |= verify_annotations(path, content, report)
+        images, annotations = ORIGINALS[split]
+        report.columns[split] |= {'images of the original': images, 'annotations of the original': annotations}
+        report.refuse(
+            path,
+            'annotations have no segmentation, which Mask R-CNN needs; ids',
+            find_bare(content['annotations']),
+        )
+        number = report.columns[split]['categories']
+        if number != NUM_CATEGORIES:
+            report.refuse(path, f'has to hold {NUM_CATEGORIES} categories, but holds {number}')
         categories[split] = {category['id']: category['name'] for category in content['categories']}
     if len(categories) == len(ORIGINALS) and categories['train2017'] != categories['val2017']:
         report.refuse(args.data_root / 'annotations', 'the categories of train2017 and val2017 differ')

@@ -1,11 +1,12 @@
-"""Shared parts of the converters: command line, unpacking of archives, checks of images, and the report."""
+"""Shared parts of the converters: command line, unpacking of archives, checks of files, and the report."""
 
 import argparse
+import hashlib
 import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class Report:
     """
 
     def __init__(self) -> None:
-        self.columns: dict[str, dict[str, int]] = {}
+        self.columns: dict[str, dict[str, int | str]] = {}
         self.problems: list[str] = []
 
     def refuse(self, where: Path, what: str, faulty: Sequence[object] | None = None) -> None:
@@ -50,19 +51,25 @@ class Report:
         if self.columns:
             print(' ' * width, *(f'{column:>12}' for column in self.columns))
         for name in names:
-            print(f'{name:{width}}', *(f'{counts[name]:>12}' for counts in self.columns.values()))
+            print(f'{name:{width}}', *(f'{counts.get(name, "-"):>12}' for counts in self.columns.values()))
         print(f'{len(self.problems) or "no"} problems', *self.problems, sep='\n  ')
         if self.problems:
             raise SystemExit(1)
 
 
-def parse_args(doc: str, data_root: str) -> argparse.Namespace:
-    """Parses the command line of a converter, given its docstring and the default of ``--data-root``."""
+def build_parser(doc: str, data_root: str) -> argparse.ArgumentParser:
+    """Builds the command line of a converter, given its docstring and the default of ``--data-root``."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--archives', type=Path, help='folder of the downloaded archives, to unpack first')
     parser.add_argument(
         '--data-root', type=Path, default=Path(data_root), help='folder of the dataset; default: %(default)s'
     )
+    return parser
+
+
+def parse_args(doc: str, data_root: str) -> argparse.Namespace:
+    """Parses the command line of a converter of downloaded archives."""
+    parser = build_parser(doc, data_root)
+    parser.add_argument('--archives', type=Path, help='folder of the downloaded archives, to unpack first')
     parser.add_argument('--full', action='store_true', help=f'open every image, not just up to {SAMPLE} of each split')
     return parser.parse_args()
 
@@ -152,3 +159,23 @@ def inspect(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         report.refuse(folder, 'files have errors', [fault for fault in pool.map(judge, chosen) if fault])
     return len(chosen)
+
+
+def find_copies(files: Iterable[Path]) -> dict[Path, Path]:
+    """Finds files of the same content: each later one, with the first. Only files of equal size are read."""
+    by_size: dict[int, list[Path]] = {}
+    for path in files:
+        by_size.setdefault(path.stat().st_size, []).append(path)
+    copies, first = {}, {}
+    for paths in by_size.values():
+        for path in paths if len(paths) > 1 else ():
+            original = first.setdefault(hashlib.sha256(path.read_bytes()).digest(), path)
+            if original != path:
+                copies[path] = original
+    return copies
+
+
+def measure(sizes: Sequence[tuple[int, int]]) -> dict[str, str]:
+    """The range of widths and heights, as counts of the report."""
+    sides = zip(*sizes, strict=True)
+    return {name: f'{min(side)} to {max(side)}' for name, side in zip(('width', 'height'), sides, strict=False)}

@@ -20,6 +20,7 @@ from mmengine.device import get_device
 from torch import nn
 
 from smmix_mm.adapters import Adapter, build_adapter
+from smmix_mm.datasets.own_data import complete_own_data
 from smmix_mm.models.classifiers.motivation import classify, count_classes
 from smmix_mm.structures import Features
 from smmix_mm.visualization import Panel, draw_panels, overlay, save_figure, shorten_name, to_pictures
@@ -78,6 +79,7 @@ def main() -> None:
     cfg = Config.fromfile(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
+    complete_own_data(cfg)
     model = build_classifier(cfg, args.checkpoint, args.config).to(get_device())
     adapter = build_adapter(model.backbone)
     pipeline = Compose(cfg.test_dataloader.dataset.pipeline)

@@ -20,6 +20,7 @@ from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 
 from smmix_mm.datasets.layout import check_data_layout
+from smmix_mm.datasets.own_data import complete_own_data
 from smmix_mm.engine import METHODS, add_method_settings, complete_dataloaders
 from smmix_mm.models.classifiers.motivation import count_classes
 from smmix_mm.resume.samples import ResumableLoader
@@ -87,6 +88,7 @@ def main() -> None:
     cfg = Config.fromfile(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
+    complete_own_data(cfg)
     complete_dataloaders(cfg)
     check_data_layout(cfg, ('train_dataloader',))
     for name in args.method:

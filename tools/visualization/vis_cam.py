@@ -21,6 +21,7 @@ from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
 from smmix_mm.datasets.layout import check_data_layout
+from smmix_mm.datasets.own_data import complete_own_data
 from smmix_mm.engine import METHODS, add_method_settings
 from smmix_mm.models.classifiers.motivation import count_classes
 from smmix_mm.streams import step_streams
@@ -129,6 +130,7 @@ def draw_pair(
 def main() -> None:
     args = parse_args()
     cfg = Config.fromfile(args.config)
+    complete_own_data(cfg)
     if args.method:
         cfg = use_method(cfg, args.method, args.checkpoint, args.set)
     check_data_layout(cfg, ('val_dataloader',))
@@ -136,7 +138,9 @@ def main() -> None:
     models: dict[str, nn.Module] = {Path(args.config).stem: model}
     for config, checkpoint in args.other:
         name = Path(config).stem if Path(config).stem not in models else checkpoint
-        models[name] = build_classifier(Config.fromfile(config), checkpoint, config).to(get_device())
+        other = Config.fromfile(config)
+        complete_own_data(other)
+        models[name] = build_classifier(other, checkpoint, config).to(get_device())
     check_alike(models)
     images, labels, classes = read_batch(cfg, model, args.number)
     targets = F.one_hot(torch.tensor(labels, device=images.device), len(classes)).float()
