@@ -301,6 +301,8 @@ def test_backbone_example_builds():
         'visualization/vis_cam.py',
         'model_converters/official_to_smmix_mm.py',
         'model_converters/publish_backbone.py',
+        'model_converters/publish_model.py',
+        'analysis_tools/get_flops.py',
         'dataset_converters/coco.py',
         'dataset_converters/ade20k.py',
     ],
@@ -308,7 +310,7 @@ def test_backbone_example_builds():
 def test_options_in_the_docs_exist(command):
     text = ''.join(
         (ROOT / page).read_text()
-        for page in ('README.md', 'docs/train_test.md', 'docs/transfer.md', 'docs/evaluation.md')
+        for page in ('README.md', 'docs/train_test.md', 'docs/tools.md', 'docs/transfer.md', 'docs/evaluation.md')
     )
     path = ROOT / 'tools' / command
     # A command line may be shared within the folder.

@@ -17,12 +17,14 @@ from smmix_mm.checkpoint import read_checkpoint, without_foreign
 TOOL = Path(mmpretrain.__file__).parent / '.mim/tools/model_converters/publish_model.py'
 
 
-def load(path: str, **_: Any) -> dict[str, Any]:
-    """Takes the place of ``torch.load``."""
-    return without_foreign(read_checkpoint(path), path)
-
-
 def main() -> None:
+    stock = torch.load
+
+    def load(path: str, **_: Any) -> dict[str, Any]:
+        # Reading uses torch's own.
+        torch.load = stock
+        return without_foreign(read_checkpoint(path), path)
+
     torch.load = load
     runpy.run_path(str(TOOL), run_name='__main__')
 

@@ -22,7 +22,8 @@ val_pipeline = [
 test_pipeline = [dict(type='LoadImageFromFile', _scope_='smmix_mm'), *val_pipeline[1:]]
 
 # For --tta of tools/test.py: the picture and its mirror image. The first one's annotations are drawn.
-tta_model = dict(type='mmdet.DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))
+# Without mmdet's prefix, under which some versions do not register it.
+tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))
 tta_pipeline = [
     *test_pipeline[:-1],
     dict(

@@ -24,7 +24,8 @@ test_pipeline = [dict(type='LoadImageFromFile', _scope_='smmix_mm'), *val_pipeli
 
 # For --tta of tools/test.py: the picture at two scales, since digits must not be flipped. The
 # first one's annotations are drawn.
-tta_model = dict(type='mmdet.DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))
+# Without mmdet's prefix, under which some versions do not register it.
+tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))
 tta_pipeline = [
     test_pipeline[0],
     dict(
