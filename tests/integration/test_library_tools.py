@@ -85,7 +85,7 @@ def test_predictions_and_the_confusion_matrix(trained, tmp_path):
 def test_augmented_predictions_are_the_mean_of_both_scales(trained, tmp_path):
     """Through the tool, whose check of the checkpoint has to see the model in its wrapper."""
     arguments = [DEMO, trained / 'run/epoch_1.pth', '--work-dir', tmp_path / 'test', '--tta']
-    run('test.py', *arguments, '--out', tmp_path / 'scores.pkl', '--out-item', 'pred', *small(trained))
+    run('test.py', *arguments, '--out', tmp_path / 'scores.pkl', *small(trained))
     model = build_model(Config.fromfile(ROOT / DEMO)).eval()
     model.load_state_dict(read_weights(trained / 'run/epoch_1.pth'))
     for prediction in load(tmp_path / 'scores.pkl'):
@@ -96,9 +96,6 @@ def test_augmented_predictions_are_the_mean_of_both_scales(trained, tmp_path):
             scores = model(model.data_preprocessor(dict(inputs=views))['inputs']).softmax(dim=1)
         assert prediction['pred_score'].allclose(scores.mean(dim=0), atol=1e-5)
         assert not prediction['pred_score'].allclose(scores[0], atol=1e-5)
-    done = run('test.py', *arguments, *small(trained, 'model.backbone.arch.depths=[2,1,1,2]'), check=False)
-    assert done.returncode != 0
-    assert 'epoch_1.pth does not fit MixingClassifier' in done.stderr
 
 
 def test_classifiers_without_tta_settings_see_the_mirror_image_too(tmp_path, vit_arch):
@@ -123,7 +120,10 @@ def test_classifiers_without_tta_settings_see_the_mirror_image_too(tmp_path, vit
     tool['apply_tta'](cfg)
     model = MODELS.build(cfg.model).eval()
     plain = model.module
-    check_fit(model, plain.state_dict(), 'the model')
+    weights = plain.state_dict()
+    check_fit(model, weights, 'the model')
+    with pytest.raises(ValueError, match=r'does not fit MixingClassifier[\s\S]*cls_token'):
+        check_fit(model, {name: value for name, value in weights.items() if name != 'backbone.cls_token'}, 'the model')
     samples = list(DATASETS.build(cfg.test_dataloader.dataset))
     batch = {
         key: [list(views) for views in zip(*(sample[key] for sample in samples), strict=True)] for key in samples[0]
@@ -153,13 +153,11 @@ def test_switches_of_dataloaders_override_the_config():
 
 
 def test_images_are_browsed(trained, tmp_path):
-    """Their transforms side by side; one of the pictures for each."""
-    arguments = [DEMO, '--output-dir', tmp_path, '--not-show', '--show-number', 2, '--mode', 'pipeline']
+    arguments = [DEMO, '--output-dir', tmp_path, '--not-show', '--show-number', 1]
     run('visualization/browse_dataset.py', *arguments, *small(trained))
-    pictures = list(tmp_path.iterdir())
-    assert len(pictures) == 2
-    assert {path.name for path in pictures} <= {path.name for path in (trained / 'data/train').rglob('*.png')}
-    assert all(cv2.imread(str(path)).std() > 5 for path in pictures)
+    (picture,) = tmp_path.iterdir()
+    assert picture.name in {path.name for path in (trained / 'data/train').rglob('*.png')}
+    assert cv2.imread(str(picture)).std() > 5
 
 
 def test_unreadable_images_are_found(trained, tmp_path):
@@ -167,11 +165,9 @@ def test_unreadable_images_are_found(trained, tmp_path):
     whole = victim.read_bytes()
     victim.write_bytes(whole[:60])
     try:
-        for phase, processes in (('val', 2), ('train', 1)):
-            out = tmp_path / f'{phase}.txt'
-            arguments = [DEMO, '--phase', phase, '--out-path', out, '--num-process', processes]
-            run('misc/verify_dataset.py', *arguments, *small(trained))
-            assert (out.read_text().split() if out.exists() else []) == ([str(victim)] if phase == 'val' else [])
+        arguments = [DEMO, '--phase', 'val', '--out-path', tmp_path / 'broken.txt', '--num-process', 2]
+        run('misc/verify_dataset.py', *arguments, *small(trained))
+        assert (tmp_path / 'broken.txt').read_text().split() == [str(victim)]
     finally:
         victim.write_bytes(whole)
 
