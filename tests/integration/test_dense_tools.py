@@ -104,6 +104,7 @@ def segmentor(tmp_path_factory) -> dict:
 
 def pretrain(path: Path) -> None:
     """Writes the checkpoint of a classifier, with random weights."""
+    init_default_scope('mmpretrain')
     classifier = MODELS.build(
         dict(
             type='mmpretrain.ImageClassifier',
@@ -237,6 +238,28 @@ def test_unreadable_images_of_detection_and_segmentation_are_found(detector, seg
         out = tmp_path / f'{name}.txt'
         run('misc/verify_dataset.py', config, '--phase', 'val', '--out-path', out, *options(changed))
         assert out.read_text().split() == [str(root / image)]
+
+
+@pytest.mark.parametrize(
+    ('config', 'shapes'),
+    [
+        ('mask_rcnn/mask-rcnn_pvt-mini-scratch_fpn_1xb8-3e_digit-scenes.py', [(3, 128, 160), (3, 160, 200)]),
+        ('sem_fpn/fpn_pvt-mini-scratch_1xb8-300_digit-scenes-128x128.py', [(3, 128, 160), (3, 160, 224)]),
+    ],
+)
+def test_digits_are_enlarged_but_not_flipped_in_augmented_tests(tmp_path, config, shapes):
+    """The heads of both libraries are told of no flip; pictures are 128 x 160."""
+    cfg = Config.fromfile(ROOT / 'configs' / config)
+    init_default_scope(cfg.default_scope)
+    settings = dict(data_root=str(tmp_path / 'data'), sizes=dict(train=1, val=1), pipeline=cfg.tta_pipeline)
+    views = DATASETS.build({**cfg.test_dataloader.dataset, **settings})[0]
+    assert [tuple(inputs.shape) for inputs in views['inputs']] == shapes
+    assert not any(sample.metainfo.get('flip') for sample in views['data_samples'])
+    if cfg.default_scope == 'mmdet':
+        assert all('flip_direction' in sample.metainfo for sample in views['data_samples'])
+    settings.update(pipeline=cfg.test_pipeline)
+    (plain,) = DATASETS.build({**cfg.test_dataloader.dataset, **settings})
+    assert plain['inputs'].equal(views['inputs'][0])
 
 
 def test_confusion_matrix_of_label_maps(tmp_path):
