@@ -265,7 +265,10 @@ def test_digits_are_enlarged_but_not_flipped_in_augmented_tests(tmp_path, config
 def test_confusion_matrix_of_label_maps(tmp_path):
     """By mmseg's own function, of predictions in the form of ``--out FOLDER``: from 1 on."""
     init_default_scope('mmseg')
-    tool = runpy.run_path(str(Path(mmseg.__file__).parent / '.mim/tools/analysis_tools/confusion_matrix.py'))
+    path = Path(mmseg.__file__).parent / '.mim/tools/analysis_tools/confusion_matrix.py'
+    if 'res_segm = res_segm - 1' not in path.read_text():
+        pytest.skip('this version of mmseg does not shift the predicted labels back')
+    tool = runpy.run_path(str(path))
     pipeline = [
         dict(type='smmix_mm.LoadImage'),
         dict(type='smmix_mm.LoadLabelMap', num_classes=11, reduce_zero_label=True),
