@@ -1,18 +1,20 @@
 """Access to the model and the optimiser wrappers of a run."""
 
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import nn
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:
-    """The model without its parallel wrapper.
+    """The model without its parallel wrapper and without test-time augmentation.
 
     Args:
         model (nn.Module): A model, wrapped or not.
     """
-    return model.module if is_model_wrapper(model) else model
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
 
 
 def list_optim_wrappers(runner: Runner) -> list[OptimWrapper]:

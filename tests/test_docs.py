@@ -325,6 +325,8 @@ def test_backbone_example_builds():
         'visualization/vis_cam.py',
         'model_converters/official_to_smmix_mm.py',
         'model_converters/publish_backbone.py',
+        'model_converters/publish_model.py',
+        'analysis_tools/get_flops.py',
         'dataset_converters/coco.py',
         'dataset_converters/ade20k.py',
         'dataset_converters/own_folders.py',
@@ -335,7 +337,10 @@ def test_backbone_example_builds():
 def test_options_in_the_docs_exist(command):
     text = ''.join(
         (ROOT / page).read_text()
-        for page in ('README.md', 'docs/train_test.md', 'docs/transfer.md', 'docs/evaluation.md', 'docs/own_data.md')
+        for page in (
+            'README.md',
+            *(f'docs/{name}.md' for name in ('train_test', 'tools', 'transfer', 'evaluation', 'own_data')),
+        )
     )
     path = ROOT / 'tools' / command
     # A command line may be shared within the folder.

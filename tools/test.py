@@ -18,10 +18,12 @@ from smmix_mm.datasets.layout import check_data_layout
 from smmix_mm.datasets.own_data import check_own_data, complete_own_data
 from smmix_mm.engine import build_runner, complete_dataloaders, distributed_run
 from smmix_mm.models.pretrained import TRAINING_ONLY
+from smmix_mm.unwrapping import unwrap_model
 from smmix_mm.visualization import SavePictures
 
 # The formats of mmengine.fileio.
-FORMATS = ('.json', '.yaml', '.yml', '.pkl', '.pickle')
+DUMPED = ('.pkl', '.pickle')
+FORMATS = ('.json', '.yaml', '.yml', *DUMPED)
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,8 +33,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', help='folder for the log; default: work_dirs/<name of the config>')
     parser.add_argument(
         '--out',
-        help='write the metrics to this .json, .yaml or .pkl file. If it is a folder, write the label maps predicted '
-        'by a segmentor there, as PNG. For images without labels, write the predictions of a classifier to a .pkl file',
+        help='write the predictions to this .pkl file, or the metrics to this .json or .yaml file. If it is a folder, '
+        'write the label maps predicted by a segmentor there, as PNG',
+    )
+    parser.add_argument(
+        '--out-item',
+        choices=['metrics', 'pred'],
+        help='what to write to the file; default: predictions to a .pkl file, metrics to others',
     )
     parser.add_argument(
         '--show-dir',
@@ -41,6 +48,16 @@ def parse_args() -> argparse.Namespace:
         'their score is above default_hooks.visualization.score_thr (default: 0.3). Of several processes only the '
         'first saves pictures',
     )
+    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
+    parser.add_argument('--interval', type=int, default=1, help='draw one of so many images; default: 1')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds that each picture is shown; default: 2')
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='test-time augmentation by tta_model and tta_pipeline of the config. A classifier without them is tested '
+        'on every image and its mirror image. Detectors are tested without masks',
+    )
+    parser.add_argument('--no-pin-memory', action='store_true', help='turn off pin_memory')
     parser.add_argument('--amp', action='store_true', help='test in automatic mixed precision')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key=value ...')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
@@ -57,13 +74,18 @@ def test(cfg: Config, args: argparse.Namespace) -> None:
         content = read_checkpoint(args.checkpoint)
         check_fit(runner.model, find_weights(content, args.checkpoint), args.checkpoint, TRAINING_ONLY)
         hand_on(args.checkpoint, content)
-    if args.show_dir:
+    roi_head = getattr(unwrap_model(runner.model), 'roi_head', None)
+    if args.tta and getattr(roi_head, 'with_mask', False):
+        # mmdet merges boxes only.
+        roi_head.mask_head = None
+    if args.show_dir or args.show:
         score_thr = (cfg.get('default_hooks', {}).get('visualization') or {}).get('score_thr')
         options = {} if score_thr is None else dict(pred_score_thr=score_thr)
-        runner.register_hook(SavePictures(args.show_dir, **options), priority='LOW')
+        runner.register_hook(
+            SavePictures(args.show_dir, args.interval, args.show, args.wait_time, **options), priority='LOW'
+        )
     metrics = runner.test()
-    # Without labels there are no metrics, and the predictions are in the file already.
-    if args.out and metrics and not Path(args.out).is_dir() and is_main_process():
+    if args.out_item == 'metrics' and is_main_process():
         dump(as_plain(metrics), args.out)
 
 
@@ -78,10 +100,17 @@ def as_plain(value: Any) -> Any:
     return value
 
 
-def apply_out(cfg: Config, out: str) -> None:
-    """Checks ``--out`` before the test starts; a folder gets the predictions of mmseg."""
-    path = Path(out)
+def apply_out(cfg: Config, args: argparse.Namespace) -> None:
+    """Checks ``--out`` before the test starts, and adds the metric that writes predictions."""
+    out, path = args.out, Path(args.out)
     if path.suffix in FORMATS and not path.is_dir():
+        dumped = path.suffix in DUMPED
+        args.out_item = args.out_item or ('pred' if dumped else 'metrics')
+        if args.out_item == 'pred':
+            if not dumped:
+                raise ValueError(f'--out-item pred needs an --out that ends in {", ".join(DUMPED)}, but got {out}')
+            dump_type = 'mmdet.DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'
+            cfg.test_evaluator = [*list_evaluators(cfg), dict(type=dump_type, out_file_path=out)]
         path.parent.mkdir(parents=True, exist_ok=True)
         return
     writing = [evaluator for evaluator in list_evaluators(cfg) if str(evaluator.get('type')).endswith('IoUMetric')]
@@ -90,6 +119,8 @@ def apply_out(cfg: Config, out: str) -> None:
             f'--out has to be a file that ends in {", ".join(FORMATS)}, or, for segmentation, a folder for the '
             f'predicted label maps, but got {out}'
         )
+    if args.out_item == 'metrics':
+        raise ValueError(f'--out-item metrics needs an --out that ends in {", ".join(FORMATS)}, but got {out}')
     path.mkdir(parents=True, exist_ok=True)
     for evaluator in writing:
         evaluator.output_dir = str(path)
@@ -119,9 +150,9 @@ def apply_no_labels(cfg: Config, args: argparse.Namespace) -> None:
     if out and out.is_dir():
         for evaluator in list_evaluators(cfg):
             evaluator.format_only = True
-    elif out and out.suffix in ('.pkl', '.pickle'):
-        cfg.test_evaluator = dict(type='DumpResults', out_file_path=args.out)
-    elif args.show_dir and not out:
+    elif args.out_item == 'pred':
+        cfg.test_evaluator = list_evaluators(cfg)[-1:]
+    elif (args.show_dir or args.show) and not out:
         cfg.test_evaluator = []
     else:
         raise ValueError(
@@ -131,9 +162,31 @@ def apply_no_labels(cfg: Config, args: argparse.Namespace) -> None:
         )
 
 
+def apply_tta(cfg: Config) -> None:
+    """Wraps the model and the transforms of the test for ``--tta``."""
+    dataset = cfg.test_dataloader.dataset
+    if cfg.get('default_scope') == 'mmpretrain':
+        *transforms, pack = dataset.pipeline
+        # The image as it is comes first: its annotations are kept.
+        flips = [dict(type='mmpretrain.RandomFlip', prob=prob) for prob in (0.0, 1.0)]
+        cfg.setdefault('tta_model', dict(type='mmpretrain.AverageClsScoreTTA'))
+        cfg.setdefault('tta_pipeline', [*transforms, dict(type='TestTimeAug', transforms=[flips, [pack]])])
+    for name in ('tta_model', 'tta_pipeline'):
+        if name not in cfg:
+            raise ValueError(f'--tta needs {name}, which {cfg.filename} does not set')
+    if cfg.get('default_scope') == 'mmdet':
+        for evaluator in list_evaluators(cfg):
+            if 'segm' in (evaluator.get('metric') or ()):
+                evaluator.metric = 'bbox'
+    cfg.model = dict(**cfg.tta_model, module=cfg.model)
+    dataset.pipeline = cfg.tta_pipeline
+
+
 @record
 def main() -> None:
     args = parse_args()
+    if args.out_item and not args.out:
+        raise ValueError(f'--out-item {args.out_item} needs --out FILE')
     cfg = Config.fromfile(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
@@ -148,16 +201,18 @@ def main() -> None:
         cfg.test_cfg = {**(cfg.get('test_cfg') or {}), 'fp16': True}
     complete_own_data(cfg)
     if args.out:
-        apply_out(cfg, args.out)
+        apply_out(cfg, args)
     judging = [evaluator for evaluator in list_evaluators(cfg) if not evaluator.get('format_only')]
     if judging and not has_labels(cfg):
         apply_no_labels(cfg, args)
-    complete_dataloaders(cfg)
+    complete_dataloaders(cfg, pin_memory=not args.no_pin_memory)
     # Builds only the parts that the test needs.
     cfg.train_dataloader = cfg.train_cfg = cfg.optim_wrapper = cfg.param_scheduler = None
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
     check_data_layout(cfg, ('test_dataloader',))
     check_own_data(cfg, ('test_dataloader',))
+    if args.tta:
+        apply_tta(cfg)
     with distributed_run(cfg):
         test(cfg, args)
 

@@ -33,6 +33,10 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='multiply the learning rate by the actual batch size divided by auto_scale_lr.base_batch_size',
     )
+    parser.add_argument('--no-pin-memory', action='store_true', help='turn off pin_memory in all dataloaders')
+    parser.add_argument(
+        '--no-persistent-workers', action='store_true', help='turn off persistent_workers in all dataloaders'
+    )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key=value ...')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -62,7 +66,7 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
         if cfg.resume:
             cfg.load_from = None if args.resume == 'auto' else args.resume
     complete_own_data(cfg)
-    complete_dataloaders(cfg)
+    complete_dataloaders(cfg, not args.no_pin_memory, not args.no_persistent_workers)
 
 
 def check_pretrained(cfg: Config) -> None:

@@ -27,16 +27,25 @@ class SavePictures(Hook):
     pipeline, so that the pictures show what the model has seen.
 
     Args:
-        folder (Path): Folder of the pictures, which keep the names of the images.
-        **options: Options of the visualizer's ``add_datasample``.
+        folder (Path | None): Folder of the pictures, which keep the names of the images. With None none is saved, and
+            ``show=True`` shows them in a window.
+        interval (int): Every how many images one is drawn. Defaults to 1.
+        show (bool): Whether to show the pictures in a window too. Defaults to False.
+        wait_time (float): Seconds that each is shown. Defaults to 0.
+        **options: Options of the ``add_datasample`` of visualizers of detection and segmentation.
 
     Raises:
         ValueError: While testing, if the visualizer draws no predictions, or the dataset reads no image files.
     """
 
-    def __init__(self, folder: Path, **options: Any) -> None:
+    def __init__(
+        self, folder: Path | None, interval: int = 1, show: bool = False, wait_time: float = 0, **options: Any
+    ) -> None:
         self.folder = folder
+        self.interval = interval
+        self.window = dict(show=show, wait_time=wait_time)
         self.options = options
+        self.seen = 0
         self.taken = set()
         self.load: LoadImage | None = None
 
@@ -52,6 +61,9 @@ class SavePictures(Hook):
     ) -> None:
         # The visualizers draw only in the main process.
         for sample in outputs if is_main_process() else ():
+            self.seen += 1
+            if (self.seen - 1) % self.interval:
+                continue
             path = sample.get('img_path')
             if path is None:
                 raise ValueError(f'--show-dir needs img_path in the data samples, which hold {sample.all_keys()}')
@@ -59,12 +71,12 @@ class SavePictures(Hook):
             image = np.ascontiguousarray(self.load(dict(img_path=str(path)))['img'][..., ::-1])
             factor = -(-MIN_SIDE_WITH_TEXT // min(image.shape[:2]))
             image = image.repeat(factor, axis=0).repeat(factor, axis=1)
-            out_file = str(self.folder / self._name(Path(path)))
+            out_file = str(self.folder / self._name(Path(path))) if self.folder else None
             if hasattr(runner.visualizer, 'visualize_cls'):
-                runner.visualizer.visualize_cls(image, sample, out_file=out_file)
+                runner.visualizer.visualize_cls(image, sample, out_file=out_file, **self.window)
             elif type(runner.visualizer) is not Visualizer:
                 sample = enlarge_sample(sample, factor)
-                runner.visualizer.add_datasample('', image, sample, out_file=out_file, **self.options)
+                runner.visualizer.add_datasample('', image, sample, out_file=out_file, **self.window, **self.options)
             else:
                 raise ValueError(
                     '--show-dir needs a visualizer that draws predictions in the config, such as '

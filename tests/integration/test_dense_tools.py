@@ -1,17 +1,25 @@
 """Detection and segmentation through the command-line tools: real processes on tiny folders in the real layouts."""
 
+import copy
 import json
+import runpy
 import shutil
 from pathlib import Path
 
 import cv2
+import mmdet
+import mmpretrain
+import mmseg
 import numpy as np
 import pytest
 from dense_folders import write_ade20k, write_coco
 from mmengine.config import Config
+from mmengine.fileio import load
+from mmengine.registry import DATASETS, init_default_scope
 from processes import run, scalars
 
 from smmix_mm.checkpoint import read_weights, write_weights
+from smmix_mm.engine import build_model
 from smmix_mm.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,6 +104,7 @@ def segmentor(tmp_path_factory) -> dict:
 
 def pretrain(path: Path) -> None:
     """Writes the checkpoint of a classifier, with random weights."""
+    init_default_scope('mmpretrain')
     classifier = MODELS.build(
         dict(
             type='mmpretrain.ImageClassifier',
@@ -167,6 +176,122 @@ def test_detector_is_tested_with_pictures(trained_detector, detector, tmp_path):
     check_pictures(tmp_path / 'pictures', detector['test_dataloader.dataset.data_root'] / 'val2017')
 
 
+def test_detector_is_tested_with_augmentation(trained_detector, detector, tmp_path):
+    """Boxes only, as mmdet merges them; and mmdet's confusion matrix of the predictions."""
+    settings = {**detector, 'tta_pipeline.1.scale': (160, 96), 'test_dataloader.persistent_workers': False}
+    arguments = [MASK_RCNN, trained_detector / 'epoch_1.pth', '--work-dir', tmp_path / 'test']
+    out, shown = tmp_path / 'boxes.pkl', tmp_path / 'pictures'
+    pictures = ['--show-dir', shown, '--interval', 2]
+    run('test.py', *arguments, '--tta', '--out', out, *pictures, *options(settings))
+    predictions = load(out)
+    images = detector['test_dataloader.dataset.data_root'] / 'val2017'
+    names = sorted(path.name for path in images.iterdir())
+    assert [Path(prediction['img_path']).name for prediction in predictions] == names
+    for prediction in predictions:
+        # The limit of tta_model, 100, is above what two views of five boxes give.
+        assert 5 <= len(prediction['pred_instances']['scores']) <= 10
+        assert prediction['pred_instances'].keys() == {'bboxes', 'scores', 'labels'}
+    assert [path.name for path in shown.iterdir()] == names[:1]
+    # Drawing 81 classes takes long.
+    tool = runpy.run_path(str(Path(mmdet.__file__).parent / '.mim/tools/analysis_tools/confusion_matrix.py'))
+    cfg = Config.fromfile(ROOT / MASK_RCNN)
+    cfg.merge_from_dict(settings)
+    init_default_scope('mmdet')
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    objects = [instance for index in range(len(dataset)) for instance in dataset.get_data_info(index)['instances']]
+    labels = [instance['bbox_label'] for instance in objects]
+    # No score is above 1, so all objects are missed; without a threshold each prediction is counted.
+    matrix = tool['calculate_confusion_matrix'](dataset, predictions, score_thr=1.1)
+    assert matrix[:, -1].tolist() == np.bincount(labels, minlength=81).tolist()
+    assert matrix[:, :-1].sum() == 0
+    matrix = tool['calculate_confusion_matrix'](dataset, predictions)
+    counts = np.bincount(np.concatenate([prediction['pred_instances']['labels'] for prediction in predictions]))
+    assert (matrix.sum(axis=0)[: len(counts)] >= counts).all()
+
+
+@pytest.mark.slow
+def test_images_are_browsed(detector, segmentor, tmp_path):
+    """By mmdet's and mmseg's own tools, with what they are labelled with."""
+    for library, config, settings, folder in (
+        (mmdet, MASK_RCNN, detector, 'train2017'),
+        (mmseg, SEM_FPN, segmentor, 'images/training'),
+    ):
+        out = tmp_path / library.__name__
+        tool = Path(library.__file__).parent / '.mim/tools/analysis_tools/browse_dataset.py'
+        run(tool, config, '--output-dir', out, '--not-show', *options(settings))
+        images = settings['train_dataloader.dataset.data_root'] / folder
+        # mmdet leaves out the one without objects.
+        drawn = {path.name for path in out.iterdir()}
+        assert len(drawn) == (3 if library is mmdet else 4)
+        assert drawn <= {path.name for path in images.iterdir()}
+
+
+@pytest.mark.slow
+def test_unreadable_images_of_detection_and_segmentation_are_found(detector, segmentor, tmp_path):
+    for name, config, settings, image in (
+        ('coco', MASK_RCNN, detector, 'val2017/000000000001.jpg'),
+        ('ade', SEM_FPN, segmentor, 'images/validation/ADE_val_00000001.jpg'),
+    ):
+        root = shutil.copytree(settings['val_dataloader.dataset.data_root'], tmp_path / name)
+        (root / image).write_bytes((root / image).read_bytes()[:300])
+        changed = {**settings, 'val_dataloader.dataset.data_root': root}
+        out = tmp_path / f'{name}.txt'
+        run('misc/verify_dataset.py', config, '--phase', 'val', '--out-path', out, *options(changed))
+        assert out.read_text().split() == [str(root / image)]
+
+
+@pytest.mark.parametrize(
+    ('config', 'shapes'),
+    [
+        ('mask_rcnn/mask-rcnn_pvt-mini-scratch_fpn_1xb8-3e_digit-scenes.py', [(3, 128, 160), (3, 160, 200)]),
+        ('sem_fpn/fpn_pvt-mini-scratch_1xb8-300_digit-scenes-128x128.py', [(3, 128, 160), (3, 160, 224)]),
+    ],
+)
+def test_digits_are_enlarged_but_not_flipped_in_augmented_tests(tmp_path, config, shapes):
+    """The heads of both libraries are told of no flip; pictures are 128 x 160."""
+    cfg = Config.fromfile(ROOT / 'configs' / config)
+    init_default_scope(cfg.default_scope)
+    settings = dict(data_root=str(tmp_path / 'data'), sizes=dict(train=1, val=1), pipeline=cfg.tta_pipeline)
+    views = DATASETS.build({**cfg.test_dataloader.dataset, **settings})[0]
+    assert [tuple(inputs.shape) for inputs in views['inputs']] == shapes
+    assert not any(sample.metainfo.get('flip') for sample in views['data_samples'])
+    if cfg.default_scope == 'mmdet':
+        assert all('flip_direction' in sample.metainfo for sample in views['data_samples'])
+    settings.update(pipeline=cfg.test_pipeline)
+    (plain,) = DATASETS.build({**cfg.test_dataloader.dataset, **settings})
+    assert plain['inputs'].equal(views['inputs'][0])
+
+
+def test_confusion_matrix_of_label_maps(tmp_path):
+    """By mmseg's own function, of predictions in the form of ``--out FOLDER``: from 1 on."""
+    init_default_scope('mmseg')
+    path = Path(mmseg.__file__).parent / '.mim/tools/analysis_tools/confusion_matrix.py'
+    if 'res_segm = res_segm - 1' not in path.read_text():
+        pytest.skip('this version of mmseg does not shift the predicted labels back')
+    tool = runpy.run_path(str(path))
+    pipeline = [
+        dict(type='smmix_mm.LoadImage'),
+        dict(type='smmix_mm.LoadLabelMap', num_classes=11, reduce_zero_label=True),
+        dict(type='mmseg.PackSegInputs'),
+    ]
+    sizes = dict(train=1, val=2)
+    dataset = DATASETS.build(
+        dict(
+            type='smmix_mm.DigitScenesSegmentation',
+            data_root=str(tmp_path / 'data'),
+            split='val',
+            sizes=sizes,
+            pipeline=pipeline,
+        )
+    )
+    truth = [sample['data_samples'].gt_sem_seg.data.numpy()[0].astype(int) for sample in dataset]
+    # All is predicted as the first class.
+    matrix = tool['calculate_confusion_matrix'](dataset, [np.ones_like(label_map) for label_map in truth])
+    counts = sum(np.bincount(label_map[label_map < 255], minlength=11) for label_map in truth)
+    assert matrix[:, 0].tolist() == counts.tolist()
+    assert matrix[:, 1:].sum() == 0
+
+
 def test_segmentor_starts_from_a_classifier_and_is_scored(trained_segmentor, segmentor):
     rows = scalars(trained_segmentor)
     assert [row['step'] for row in rows if 'loss' in row] == [1, 2, 3, 4]
@@ -188,6 +313,39 @@ def test_segmentor_is_tested_with_pictures(trained_segmentor, segmentor, tmp_pat
     for name in ('mIoU', 'mAcc', 'aAcc'):
         assert scores[name] == pytest.approx(validated[name], abs=0.01)
     check_pictures(tmp_path / 'pictures', segmentor['test_dataloader.dataset.data_root'] / 'images/validation')
+
+
+def test_segmentor_is_tested_with_augmentation(trained_segmentor, segmentor, tmp_path):
+    """The picture and its mirror image; the label maps are those of the mean of both."""
+    settings = {**segmentor, 'tta_pipeline.1.scale': (160, 64)}
+    arguments = [SEM_FPN, trained_segmentor / 'iter_4.pth', '--work-dir', tmp_path / 'test']
+    run('test.py', *arguments, '--tta', '--out', tmp_path / 'maps', *options(settings))
+    cfg = Config.fromfile(ROOT / SEM_FPN)
+    cfg.merge_from_dict({**settings, 'model.backbone.init_cfg': None})
+    model = build_model(cfg).eval()
+    model.load_state_dict(read_weights(trained_segmentor / 'iter_4.pth'))
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    for sample in dataset:
+        views = []
+        for inputs in (sample['inputs'], sample['inputs'].flip(-1)):
+            batch = dict(inputs=[inputs], data_samples=[copy.deepcopy(sample['data_samples'])])
+            views.append(model.test_step(batch)[0].seg_logits.data.softmax(dim=0))
+        expected = (views[0] + views[1].flip(-1)).argmax(dim=0)
+        path = tmp_path / 'maps' / f'{Path(sample["data_samples"].img_path).stem}.png'
+        predicted = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) - 1
+        # Resizing is not exactly symmetrical.
+        assert (predicted == expected.numpy()).mean() > 0.98
+        assert (predicted != views[0].argmax(dim=0).numpy()).any()
+
+
+def test_logs_of_dense_runs_are_analysed(trained_detector, trained_segmentor, tmp_path):
+    """By mmpretrain's tool, which needs less than mmdet's and mmseg's."""
+    tool = Path(mmpretrain.__file__).parent / '.mim/tools/analysis_tools/analyze_logs.py'
+    for folder, score in ((trained_detector, 'coco/bbox_mAP'), (trained_segmentor, 'mIoU')):
+        (values,) = folder.glob('*/vis_data/scalars.json')
+        out = tmp_path / f'{folder.name}.png'
+        run(tool, 'plot_curve', values, '--keys', 'loss', score, '--out', out)
+        assert cv2.imread(str(out)).std() > 5
 
 
 def test_images_without_label_maps_are_segmented(trained_segmentor, segmentor, tmp_path):

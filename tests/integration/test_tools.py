@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import mmpretrain
@@ -146,6 +147,10 @@ def test_mmpretrains_own_script_executes_nothing_either(trained, tmp_path):
     assert not (tmp_path / 'touched').exists()
 
 
+def out_args(out: Path, item: str | None = None) -> SimpleNamespace:
+    return SimpleNamespace(out=str(out), out_item=item)
+
+
 @pytest.mark.parametrize(
     ('out', 'evaluator', 'message'),
     [
@@ -156,16 +161,41 @@ def test_mmpretrains_own_script_executes_nothing_either(trained, tmp_path):
 def test_names_that_cannot_be_written_are_refused_first(tmp_path, out, evaluator, message):
     tool = runpy.run_path(str(ROOT / 'tools/test.py'))
     with pytest.raises(ValueError, match=message):
-        tool['apply_out'](Config(dict(test_evaluator=dict(type=evaluator))), str(tmp_path / out))
+        tool['apply_out'](Config(dict(test_evaluator=dict(type=evaluator))), out_args(tmp_path / out))
 
 
 def test_a_folder_gets_the_predictions_of_a_segmentor(tmp_path):
     """As in mmseg's own tool."""
     tool = runpy.run_path(str(ROOT / 'tools/test.py'))
     cfg = Config(dict(test_evaluator=dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'])))
-    tool['apply_out'](cfg, str(tmp_path / 'maps'))
+    tool['apply_out'](cfg, out_args(tmp_path / 'maps'))
     assert cfg.test_evaluator.output_dir == str(tmp_path / 'maps')
     assert (tmp_path / 'maps').is_dir()
+
+
+@pytest.mark.parametrize(
+    ('scope', 'out', 'item', 'written', 'dump'),
+    [
+        ('mmpretrain', 'a.pkl', None, 'pred', 'DumpResults'),
+        ('mmdet', 'a.pickle', None, 'pred', 'mmdet.DumpDetResults'),
+        ('mmpretrain', 'a.pkl', 'metrics', 'metrics', None),
+        ('mmpretrain', 'a.json', None, 'metrics', None),
+        ('mmpretrain', 'a.json', 'pred', None, r'--out-item pred needs an --out that ends in \.pkl.* got .*a\.json'),
+        ('mmseg', 'folder', 'metrics', None, r'--out-item metrics needs an --out that ends in \.json.* got .*folder'),
+    ],
+)
+def test_out_item_decides_what_is_written(tmp_path, scope, out, item, written, dump):
+    tool = runpy.run_path(str(ROOT / 'tools/test.py'))
+    cfg = Config(dict(default_scope=scope, test_evaluator=dict(type='mmseg.IoUMetric')))
+    args = out_args(tmp_path / out, item)
+    if written is None:
+        with pytest.raises(ValueError, match=dump):
+            tool['apply_out'](cfg, args)
+        return
+    tool['apply_out'](cfg, args)
+    assert args.out_item == written
+    dumps = [dict(type=dump, out_file_path=args.out)] if dump else []
+    assert tool['list_evaluators'](cfg) == [dict(type='mmseg.IoUMetric'), *dumps]
 
 
 def test_images_without_labels_are_predicted(trained, tmp_path):

@@ -29,8 +29,12 @@ def test_pictures_of_one_name_do_not_replace_each_other(tmp_path):
 class Recorder:
     """A visualizer that keeps what it is to draw on."""
 
-    def visualize_cls(self, image, sample, out_file):
+    def __init__(self):
+        self.calls = []
+
+    def visualize_cls(self, image, sample, **options):
         self.image = image
+        self.calls.append((Path(sample.img_path).name, options))
 
 
 def drawn(folder, path, dataset) -> np.ndarray:
@@ -40,6 +44,21 @@ def drawn(folder, path, dataset) -> np.ndarray:
     hook.before_test(runner)
     hook.after_test_iter(runner, 0, outputs=[DetDataSample(metainfo=dict(img_path=str(path)))])
     return runner.visualizer.image
+
+
+def test_one_of_so_many_pictures_is_shown_in_a_window(tmp_path):
+    """Over batches of any size; without a folder nothing is saved."""
+    samples = []
+    for index in range(5):
+        Image.new('RGB', (8, 8)).save(tmp_path / f'{index}.png')
+        samples.append(DetDataSample(metainfo=dict(img_path=str(tmp_path / f'{index}.png'))))
+    runner = SimpleNamespace(test_dataloader=SimpleNamespace(dataset=dataset_of()), visualizer=Recorder())
+    hook = SavePictures(None, interval=2, show=True, wait_time=3)
+    hook.before_test(runner)
+    for batch in (samples[:3], samples[3:]):
+        hook.after_test_iter(runner, 0, outputs=batch)
+    window = dict(out_file=None, show=True, wait_time=3)
+    assert runner.visualizer.calls == [('0.png', window), ('2.png', window), ('4.png', window)]
 
 
 def dataset_of(*pipeline):

@@ -29,6 +29,19 @@ val_pipeline = [
 # are loaded if there are any.
 test_pipeline = [dict(type='LoadImageFromFile', _scope_='smmix_mm'), *val_pipeline[1:]]
 
+# For --tta of tools/test.py: the picture and its mirror image. The label map of the first one is used.
+tta_model = dict(type='mmseg.SegTTAModel')
+tta_pipeline = [
+    *test_pipeline[:-1],
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='mmseg.RandomFlip', prob=0.0), dict(type='mmseg.RandomFlip', prob=1.0)],
+            test_pipeline[-1:],
+        ],
+    ),
+]
+
 train_dataloader = dict(
     batch_size=2,
     num_workers=4,

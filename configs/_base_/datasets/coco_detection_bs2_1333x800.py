@@ -21,6 +21,20 @@ val_pipeline = [
 # mmdet's inferencer looks for this name and replaces it; _scope_ resolves both to smmix_mm.LoadImage.
 test_pipeline = [dict(type='LoadImageFromFile', _scope_='smmix_mm'), *val_pipeline[1:]]
 
+# For --tta of tools/test.py: the picture and its mirror image. The first one's annotations are drawn.
+# Without mmdet's prefix, under which some versions do not register it.
+tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))
+tta_pipeline = [
+    *test_pipeline[:-1],
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='mmdet.RandomFlip', prob=0.0), dict(type='mmdet.RandomFlip', prob=1.0)],
+            [{**test_pipeline[-1], 'meta_keys': (*test_pipeline[-1]['meta_keys'], 'flip', 'flip_direction')}],
+        ],
+    ),
+]
+
 train_dataloader = dict(
     batch_size=2,
     num_workers=2,

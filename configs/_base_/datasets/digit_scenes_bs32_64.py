@@ -22,6 +22,19 @@ test_pipeline = [
     dict(type='mmpretrain.PackInputs'),
 ]
 
+# For --tta of tools/test.py: the picture, and its middle enlarged, since digits must not be flipped.
+tta_pipeline = [
+    test_pipeline[0],
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='mmpretrain.Resize', scale=scale) for scale in (64, 72)],
+            [dict(type='mmpretrain.CenterCrop', crop_size=64)],
+            test_pipeline[-1:],
+        ],
+    ),
+]
+
 train_dataloader = dict(
     batch_size=32,
     num_workers=1,

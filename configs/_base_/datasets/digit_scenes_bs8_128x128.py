@@ -29,6 +29,20 @@ val_pipeline = [
 # are loaded if there are any.
 test_pipeline = [dict(type='LoadImageFromFile', _scope_='smmix_mm'), *val_pipeline[1:]]
 
+# For --tta of tools/test.py: the picture at two scales, since digits must not be flipped. The
+# label map of the first one is used.
+tta_model = dict(type='mmseg.SegTTAModel')
+tta_pipeline = [
+    test_pipeline[0],
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [{**test_pipeline[1], 'scale': scale} for scale in ((160, 128), (200, 160))],
+            *([step] for step in test_pipeline[2:]),
+        ],
+    ),
+]
+
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,

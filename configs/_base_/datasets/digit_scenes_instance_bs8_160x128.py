@@ -22,6 +22,24 @@ val_pipeline = [
 # mmdet's inferencer looks for this name and replaces it; _scope_ resolves both to smmix_mm.LoadImage.
 test_pipeline = [dict(type='LoadImageFromFile', _scope_='smmix_mm'), *val_pipeline[1:]]
 
+# For --tta of tools/test.py: the picture at two scales, since digits must not be flipped. The
+# first one's annotations are drawn.
+# Without mmdet's prefix, under which some versions do not register it.
+tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))
+tta_pipeline = [
+    test_pipeline[0],
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [{**test_pipeline[1], 'scale': scale} for scale in ((160, 128), (200, 160))],
+            [test_pipeline[2]],
+            # mmdet asks whether it was flipped.
+            [dict(type='mmdet.RandomFlip', prob=0.0)],
+            [{**test_pipeline[-1], 'meta_keys': (*test_pipeline[-1]['meta_keys'], 'flip', 'flip_direction')}],
+        ],
+    ),
+]
+
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,

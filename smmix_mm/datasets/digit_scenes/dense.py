@@ -103,13 +103,17 @@ def digit_scenes_segmentation(
     from mmseg.datasets import BaseSegDataset
 
     _prepare(data_root, split, sizes, seed)
-    return BaseSegDataset(
+    metainfo = dict(classes=('background', *DIGITS), palette=PALETTE)
+    dataset = BaseSegDataset(
         data_root=data_root,
         data_prefix=dict(img_path=f'images/{split}', seg_map_path=f'annotations/{split}'),
-        metainfo=dict(classes=('background', *DIGITS), palette=PALETTE),
+        metainfo=metainfo,
         reduce_zero_label=True,
         **kwargs,
     )
+    # mmseg's confusion_matrix.py reads the classes here.
+    dataset.METAINFO = metainfo
+    return dataset
 
 
 def _prepare(data_root: str, split: str, sizes: dict[str, int] | None, seed: int) -> None:
