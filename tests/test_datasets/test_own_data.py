@@ -84,10 +84,8 @@ def test_one_of_the_categories(shapes):
 
 
 def test_datasets_that_name_different_classes_are_refused(shapes):
-    options = {
-        f'{loader}.dataset.metainfo': dict(classes=('square', 'disc')[index:])
-        for index, loader in enumerate(LOADERS[:2])
-    }
+    names = {'train_dataloader': ('disc', 'square'), 'val_dataloader': ('square', 'disc')}
+    options = {f'{loader}.dataset.metainfo': dict(classes=classes) for loader, classes in names.items()}
     with pytest.raises(ValueError, match=r'the classes of val_dataloader\.dataset differ from those of train'):
         check(read(FOLDERS, shapes / 'folders', **options))
 
