@@ -24,11 +24,13 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
+from smmix_mm.configs import CONFIGS, FROM_WHEEL
 from smmix_mm.engine import METHODS, add_method_settings, needs_teacher, read_method, with_method, with_teacher
 from smmix_mm.files import write_whole
 from smmix_mm.visualization.report import save_report
 
-ROOT = Path(__file__).resolve().parents[2]
+# Configs name their data relative to the root of the repository. Nothing is written into an installed package.
+ROOT = Path.cwd() if FROM_WHEEL else CONFIGS.parent
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,6 @@ class Result:
 
 def main() -> None:
     args = parse_args()
-    # Configs name their data relative to the root of the repository.
     os.chdir(ROOT)
     check(args)
     results: dict[str, dict[int, Result]] = {}
