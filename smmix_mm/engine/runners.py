@@ -40,8 +40,9 @@ def get_model(name: str, checkpoint: str | None = None, **settings: Any) -> nn.M
 
     Args:
         name (str): The config, as in :func:`smmix_mm.configs.find_config`.
-        checkpoint (str, optional): Weights of the whole model, which are read without executing pickled code. Parts
-            that only training uses may be missing. Defaults to None: call ``init_weights()``, as a run does.
+        checkpoint (str, optional): Weights of the model, read without executing pickled code. Parts that only training
+            uses, such as SMMix's region classifier, are not loaded. Defaults to None: the weights are those of the
+            constructors, until ``init_weights()`` is called.
         **settings: As in :func:`build_model`.
 
     Raises:

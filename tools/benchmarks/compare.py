@@ -193,7 +193,8 @@ def train(method: str, seed: int, teacher: str | None, args: argparse.Namespace)
     print(f'{method}, seed {seed}: training; the log is {folder / "log.txt"}', flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     config.write_text(text)
-    command = [sys.executable, 'tools/train.py', str(config), '--work-dir', str(folder), '--resume']
+    tool = CONFIGS.parent / 'tools/train.py'
+    command = [sys.executable, str(tool), str(config), '--work-dir', str(folder), '--resume']
     started = time.time()
     with (folder / 'log.txt').open('a') as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
