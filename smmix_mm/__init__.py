@@ -30,6 +30,8 @@ _HOMES = {
     'SMMixLoss': 'smmix_mm.losses',
     'TokenMix': 'smmix_mm.mixing',
     'TransMix': 'smmix_mm.mixing',
+    'get_config': 'smmix_mm.configs',
+    'get_model': 'smmix_mm.engine',
 }
 
 __all__ = ['__version__', *_HOMES]

@@ -17,6 +17,9 @@ from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 from mmpretrain.registry import BATCH_AUGMENTS as MMPRETRAIN_BATCH_AUGMENTS
 
+# Who uses the registries may also inherit from configs by the prefix.
+from smmix_mm import configs  # noqa: F401
+
 SCOPE = 'smmix_mm'
 
 MODELS = Registry(

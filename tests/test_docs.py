@@ -20,6 +20,7 @@ from mmengine.logging import MessageHub
 from mmpretrain.models import build_classifier
 from mmpretrain.registry import DATASETS, HOOKS
 
+import smmix_mm
 from smmix_mm.adapters import build_adapter
 from smmix_mm.registry import MODELS
 
@@ -37,6 +38,8 @@ HEAD = dict(type='LinearClsHead', num_classes=4, in_channels=32)
 
 # Every marked example, <!-- example: NAME -->, has its test below.
 EXAMPLES = {
+    ('docs/get_started.md', 'base'),
+    ('docs/get_started.md', 'get-model'),
     ('docs/get_started.md', 'teacher'),
     ('docs/get_started.md', 'functional'),
     ('docs/transfer.md', 'backbone'),
@@ -163,6 +166,25 @@ def test_architecture_example_runs(pvt_arch, name):
     mixed = method(images, targets, model.answer(method.questions, images, targets), streams)
     assert mixed.images.shape == images.shape
     assert mixed.targets.sum(dim=1).tolist() == pytest.approx([1, 1, 1])
+
+
+def test_base_example_inherits(tmp_path):
+    path = tmp_path / 'my_config.py'
+    path.write_text(read_example('docs/get_started.md', 'base'))
+    cfg = Config.fromfile(path)
+    assert (cfg.train_dataloader.batch_size, cfg.model.type) == (64, 'smmix_mm.MixingClassifier')
+
+
+def test_names_example_builds():
+    scope = run_example('docs/get_started.md', 'get-model')
+    assert scope['cfg'].model.head.in_channels == scope['model'].head.layers.head.in_features == 384
+
+
+def test_version_stands_in_one_place():
+    (newest, *_) = re.findall(r'^## (.*)$', (ROOT / 'CHANGELOG.md').read_text(), re.MULTILINE)
+    assert newest.split(' - ')[0] == f'[{smmix_mm.__version__}]'
+    assert smmix_mm.__version__ not in (ROOT / 'CITATION.cff').read_text().replace('cff-version', '')
+    assert smmix_mm.__version__ not in (ROOT / 'pyproject.toml').read_text()
 
 
 def test_strict_example_loads_all_or_nothing(tmp_path, swin_arch):

@@ -12,7 +12,7 @@ ORDER = (
     # Versions of torch; torch alone.
     ('compat',),
     ('functional',),
-    ('structures', 'registry', 'streams', 'files', 'unwrapping'),
+    ('structures', 'registry', 'streams', 'files', 'unwrapping', 'configs'),
     ('adapters',),
     ('checkpoint',),
     ('models.backbones', 'models.initialization', 'models.pretrained'),

@@ -7,13 +7,12 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from smmix_mm.configs import CONFIGS, FROM_WHEEL
 from smmix_mm.datasets.layout import check_data_layout
 from smmix_mm.datasets.own_data import check_own_data, complete_own_data
 from smmix_mm.engine import build_runner, complete_dataloaders, distributed_run
 from smmix_mm.resume.start import has_checkpoints, prepare_start
 from smmix_mm.resume.work_dir import check_work_dir
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def parse_args() -> argparse.Namespace:
@@ -85,8 +84,9 @@ def check_exists(path: str | None, setting: str) -> None:
         return
     # A run's checkpoints are in a folder named after its config.
     name = f'{Path(path).parent.name}.py'
-    config = next((ROOT / 'configs').rglob(name), None)
-    how = f'Pretrain first (python tools/train.py {config.relative_to(ROOT)})' if config else 'Pretrain first'
+    config = next(CONFIGS.rglob(name), None)
+    tool = 'mim train smmix_mm' if FROM_WHEEL else 'python tools/train.py'
+    how = f'Pretrain first ({tool} {config.relative_to(CONFIGS.parent)})' if config else 'Pretrain first'
     raise FileNotFoundError(
         f'{setting} is {path}, but there is no such file. {how}, or set another: --cfg-options {setting}=PATH'
     )

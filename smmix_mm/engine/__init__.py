@@ -14,7 +14,7 @@ from .hooks import (
 )
 from .methods import METHODS, add_method_settings, needs_teacher, read_method, with_method, with_teacher
 from .multi_test_loop import MultiTestLoop
-from .runners import build_model, build_runner
+from .runners import build_model, build_runner, get_model
 from .schedulers import GroupedCosineAnnealingLR
 from .strategies import FSDPStrategy
 
@@ -36,6 +36,7 @@ __all__ = [
     'build_runner',
     'complete_dataloaders',
     'distributed_run',
+    'get_model',
     'needs_teacher',
     'read_method',
     'with_method',

@@ -3,14 +3,13 @@
 import argparse
 import copy
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
 
+from smmix_mm.configs import CONFIGS
 from smmix_mm.registry import BATCH_AUGMENTS
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 METHODS = {path.stem: path for path in sorted((CONFIGS / '_base_/methods').glob('*.py'))}
 
 

@@ -1,4 +1,4 @@
-"""Builds the runner of a config, or only its model."""
+"""Builds the runner of a config, or only its model, from the config or by name."""
 
 import copy
 from collections.abc import Mapping
@@ -9,6 +9,10 @@ from mmengine.hooks import EMAHook
 from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
+
+from smmix_mm.checkpoint import load_except, read_weights
+from smmix_mm.configs import get_config
+from smmix_mm.models.pretrained import TRAINING_ONLY
 
 from .strategies import MMEngineFSDPStrategy
 
@@ -29,6 +33,26 @@ def build_model(cfg: Config, **settings: Any) -> nn.Module:
     if cfg.get('data_preprocessor') is not None:
         model.setdefault('data_preprocessor', copy.deepcopy(dict(cfg.data_preprocessor)))
     return MODELS.build(model | settings)
+
+
+def get_model(name: str, checkpoint: str | None = None, **settings: Any) -> nn.Module:
+    """Builds the model of a config of this package, in training mode: a classifier, a detector or a segmentor.
+
+    Args:
+        name (str): The config, as in :func:`smmix_mm.configs.find_config`.
+        checkpoint (str, optional): Weights of the model, read without executing pickled code. Parts that only training
+            uses, such as SMMix's region classifier, are not loaded. Defaults to None: the weights are those of the
+            constructors, until ``init_weights()`` is called.
+        **settings: As in :func:`build_model`.
+
+    Raises:
+        FileNotFoundError: If there is no such config or checkpoint.
+        ValueError: If the checkpoint is broken or of another model.
+    """
+    model = build_model(get_config(name), **settings)
+    if checkpoint is not None:
+        load_except(model, read_weights(checkpoint), checkpoint, TRAINING_ONLY)
+    return model
 
 
 def build_runner(cfg: Config) -> Runner | FlexibleRunner:

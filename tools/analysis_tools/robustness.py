@@ -19,6 +19,7 @@ from mmengine.config import Config, DictAction
 from mmengine.fileio import dump, load
 
 from smmix_mm.checkpoint import check_fit, find_weights, hand_on, read_checkpoint
+from smmix_mm.configs import CONFIGS
 from smmix_mm.datasets.corrupt import STRENGTHS
 from smmix_mm.datasets.image_folders import find_image_folder
 from smmix_mm.datasets.layout import check_data_layout
@@ -27,7 +28,6 @@ from smmix_mm.engine import build_runner, complete_dataloaders
 from smmix_mm.evaluation import ALEXNET_ERRORS, SEVERITIES, mean_corruption_error
 from smmix_mm.models.pretrained import TRAINING_ONLY
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 OWN, CORRUPTED = 'corruptions', 'ImageNet-C'
 
 

@@ -24,11 +24,13 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
+from smmix_mm.configs import CONFIGS, FROM_WHEEL
 from smmix_mm.engine import METHODS, add_method_settings, needs_teacher, read_method, with_method, with_teacher
 from smmix_mm.files import write_whole
 from smmix_mm.visualization.report import save_report
 
-ROOT = Path(__file__).resolve().parents[2]
+# Configs name their data relative to the root of the repository. Nothing is written into an installed package.
+ROOT = Path.cwd() if FROM_WHEEL else CONFIGS.parent
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,6 @@ class Result:
 
 def main() -> None:
     args = parse_args()
-    # Configs name their data relative to the root of the repository.
     os.chdir(ROOT)
     check(args)
     results: dict[str, dict[int, Result]] = {}
@@ -192,7 +193,8 @@ def train(method: str, seed: int, teacher: str | None, args: argparse.Namespace)
     print(f'{method}, seed {seed}: training; the log is {folder / "log.txt"}', flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     config.write_text(text)
-    command = [sys.executable, 'tools/train.py', str(config), '--work-dir', str(folder), '--resume']
+    tool = CONFIGS.parent / 'tools/train.py'
+    command = [sys.executable, str(tool), str(config), '--work-dir', str(folder), '--resume']
     started = time.time()
     with (folder / 'log.txt').open('a') as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
