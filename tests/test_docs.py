@@ -46,6 +46,10 @@ EXAMPLES = {
     ('docs/architecture.md', 'dataset'),
     ('docs/architecture.md', 'dataset-config'),
     ('docs/architecture.md', 'hook'),
+    # In tests/test_apis/test_inferencers.py.
+    ('docs/inference.md', 'classification'),
+    ('docs/inference.md', 'dense'),
+    ('docs/inference.md', 'onnx'),
     # In tests/integration/test_trackers.py.
     ('docs/train_test.md', 'tensorboard'),
     ('docs/train_test.md', 'wandb'),
@@ -301,6 +305,7 @@ def test_backbone_example_builds():
         'visualization/vis_cam.py',
         'model_converters/official_to_smmix_mm.py',
         'model_converters/publish_backbone.py',
+        'deployment/export_onnx.py',
         'dataset_converters/coco.py',
         'dataset_converters/ade20k.py',
     ],
@@ -308,7 +313,10 @@ def test_backbone_example_builds():
 def test_options_in_the_docs_exist(command):
     text = ''.join(
         (ROOT / page).read_text()
-        for page in ('README.md', 'docs/train_test.md', 'docs/transfer.md', 'docs/evaluation.md')
+        for page in (
+            'README.md',
+            *(f'docs/{name}.md' for name in ('train_test', 'transfer', 'evaluation', 'inference')),
+        )
     )
     path = ROOT / 'tools' / command
     # A command line may be shared within the folder.
