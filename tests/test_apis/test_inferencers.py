@@ -177,8 +177,8 @@ def test_as_the_test_of_the_same_pictures(trained, task, tmp_path):
     files = [str(file) for _, file in pictures_in(made.folder.parent)]
     from_folder = made.infer(str(made.folder))
     assert_same(from_folder, expected, 0)
-    # Other batches are rounded differently. A detector pads the pictures of a batch to the same size, which changes what
-    # it sees of the smaller ones.
+    # Other batches are rounded differently. A detector pads the pictures of a batch to the same size, which changes
+    # what it sees of the smaller ones.
     batched = [index for index in range(6) if task != 'detection' or index != 1]
     found = made.infer([Path(files[index]) for index in batched], batch_size=4)
     assert_same(found, [expected[index] for index in batched], 1e-5)
