@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 # A second environment: the original OpenMMLab packages on torch 2.1.
 OPENMMLAB_VENV := .venv-openmmlab
 OPENMMLAB_READY := $(OPENMMLAB_VENV)/.ready
-SOURCES := smmix_mm configs tools tests docs
+SOURCES := smmix_mm configs tools tests docs demo
 # Tests of one file stay together, since they share what is made once for all of them. The files of long tests come first.
 # pytest-xdist's -n auto would count cores without their second threads.
 ON_ALL_CORES := -n logical --dist loadfile --no-loadscope-reorder --durations 10

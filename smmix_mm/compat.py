@@ -25,6 +25,12 @@ FSDP_ON_CPU = 'priority' in inspect.signature(torch.cpu.Stream).parameters
 # Whether torch.compile is tracing. torch 2.1 has only the old name, which is deprecated in later versions.
 is_compiling = getattr(torch.compiler, 'is_compiling', torch._utils.is_compiling)
 
+# Whether torch.export is tracing. Older versions of torch cannot tell.
+is_exporting = getattr(torch.compiler, 'is_exporting', lambda: False)
+
+# Arguments of torch.onnx.export for the exporter that traces, which torch 2.1 has alone and later versions keep.
+SCRIPTED_EXPORT = dict(dynamo=False) if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {}
+
 
 def cpu_grad_scaler(sharded: bool = False, enabled: bool = True, **settings: Any) -> Any:
     """A loss scaler for the CPU. An enabled one needs torch 2.3; a disabled one works with every version.

@@ -49,6 +49,10 @@ EXAMPLES = {
     ('docs/architecture.md', 'dataset'),
     ('docs/architecture.md', 'dataset-config'),
     ('docs/architecture.md', 'hook'),
+    # In tests/test_apis/test_inferencers.py.
+    ('docs/inference.md', 'classification'),
+    ('docs/inference.md', 'dense'),
+    ('docs/inference.md', 'onnx'),
     # In tests/integration/test_trackers.py.
     ('docs/train_test.md', 'tensorboard'),
     ('docs/train_test.md', 'wandb'),
@@ -349,6 +353,7 @@ def test_backbone_example_builds():
         'model_converters/publish_backbone.py',
         'model_converters/publish_model.py',
         'analysis_tools/get_flops.py',
+        'deployment/export_onnx.py',
         'dataset_converters/coco.py',
         'dataset_converters/ade20k.py',
         'dataset_converters/own_folders.py',
@@ -361,7 +366,7 @@ def test_options_in_the_docs_exist(command):
         (ROOT / page).read_text()
         for page in (
             'README.md',
-            *(f'docs/{name}.md' for name in ('train_test', 'tools', 'transfer', 'evaluation', 'own_data')),
+            *(f'docs/{name}.md' for name in ('train_test', 'tools', 'transfer', 'evaluation', 'own_data', 'inference')),
         )
     )
     path = ROOT / 'tools' / command

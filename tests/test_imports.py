@@ -24,6 +24,7 @@ ORDER = (
     ('resume',),
     ('visualization',),
     ('engine',),
+    ('apis',),
 )
 LEVELS = {name: level for level, names in enumerate(ORDER) for name in names}
 
@@ -147,5 +148,5 @@ print(*(name for name in sys.modules if name.startswith('smmix_mm.')))
     assert done.returncode == 0, done.stderr
     loaded = {name.removeprefix('smmix_mm.') for name in done.stdout.splitlines()[-1].split()}
     assert loaded >= {'checkpoint.strict_loading', 'models.backbones.pvt', 'registry'}
-    unwanted = ('evaluation', 'datasets', 'resume', 'engine', 'visualization')
+    unwanted = ('evaluation', 'datasets', 'resume', 'engine', 'visualization', 'apis')
     assert {name for name in loaded if name.partition('.')[0] in unwanted} == set()

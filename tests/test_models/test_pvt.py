@@ -417,14 +417,14 @@ def test_settings_show_in_the_shapes(pvt_arch, out_type, qkv_bias):
 @pytest.fixture
 def resizings(monkeypatch):
     """Grids that position embeddings are interpolated to."""
-    grids, resize = [], pvt.resize_pos_embed
+    grids, resize = [], pvt.resize_to_grid
 
-    def count(embed, old, new, **settings):
+    def count(embed, old, new, *settings):
         if tuple(old) != tuple(new):
             grids.append(tuple(new))
-        return resize(embed, old, new, **settings)
+        return resize(embed, old, new, *settings)
 
-    monkeypatch.setattr(pvt, 'resize_pos_embed', count)
+    monkeypatch.setattr(pvt, 'resize_to_grid', count)
     return grids
 
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
-from common import build_classifier, free_name, list_images, stored_class_names
+from common import build_classifier, list_images, stored_class_names
 from matplotlib.figure import Figure
 from mmengine.config import Config, DictAction
 from mmengine.dataset import Compose, default_collate
@@ -21,6 +21,7 @@ from torch import nn
 
 from smmix_mm.adapters import Adapter, build_adapter
 from smmix_mm.datasets.own_data import complete_own_data
+from smmix_mm.files import free_name
 from smmix_mm.models.classifiers.motivation import classify, count_classes
 from smmix_mm.structures import Features
 from smmix_mm.visualization import Panel, draw_panels, overlay, save_figure, shorten_name, to_pictures

@@ -141,13 +141,3 @@ def list_images(paths: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
             yield path, Path(path.name)
         for file in inside:
             yield file, file.relative_to(path)
-
-
-def free_name(folder: Path, name: Path, taken: set[Path]) -> Path:
-    """A path of a PNG file below a folder, with a number if another one of this run has the name."""
-    path, number = folder / name.with_suffix('.png'), 1
-    while path in taken:
-        number += 1
-        path = folder / name.with_name(f'{name.stem}_{number}.png')
-    taken.add(path)
-    return path

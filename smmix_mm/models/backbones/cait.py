@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from mmengine.model import BaseModule
-from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -19,7 +18,7 @@ from smmix_mm.models.pretrained import strict_init_cfg
 from smmix_mm.registry import MODELS
 
 from .mlp import MLP
-from .pos_embed import fit_pos_embed, note_grids, noted_grid
+from .pos_embed import fit_pos_embed, note_grids, noted_grid, resize_to_grid
 
 EPS = 1e-6
 
@@ -46,13 +45,12 @@ class TalkingHeadsAttention(nn.Module):
         self.proj_drop = nn.Dropout(drop_rate)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch = len(x)
         # One copy merges batch and heads, so that no product has to copy its factors again.
         qkv = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).flatten(1, 2)
         query, key, value = qkv.unbind(0)
-        scores = torch.bmm(query * self.scale, key.transpose(1, 2)).unflatten(0, (batch, self.num_heads))
+        scores = torch.bmm(query * self.scale, key.transpose(1, 2)).unflatten(0, (-1, self.num_heads))
         weights = _mix_heads(self.proj_w, self.softmax(_mix_heads(self.proj_l, scores)))
-        attended = torch.bmm(weights.flatten(0, 1), value).unflatten(0, (batch, self.num_heads))
+        attended = torch.bmm(weights.flatten(0, 1), value).unflatten(0, (-1, self.num_heads))
         return self.proj_drop(self.proj(attended.transpose(1, 2).flatten(2)))
 
 
@@ -153,9 +151,11 @@ class CaiTPatchEmbed(nn.Module):
         super().__init__()
         self.proj = nn.Conv2d(in_channels, dims, patch_size, stride=patch_size)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        x = self.proj(images)
+        grid = (x.shape[2], x.shape[3])
         # Contiguous, because no norm follows: all blocks would add to tokens with transposed strides.
-        return self.proj(images).flatten(2).transpose(1, 2).contiguous()
+        return x.flatten(2).transpose(1, 2).contiguous(), grid
 
 
 @MODELS.register_module()
@@ -344,17 +344,20 @@ class CaiT(BaseModule):
             tuple[Tensor, ...]: See ``out_type``.
         """
         if self.out_type == 'featmap':
-            images = F.pad(images, [side for size in images.shape[:1:-1] for side in (0, -size % self.patch_size)])
-        grid = self.grid(images.shape[-2:])
-        pos_embed = resize_pos_embed(self.pos_embed, self.pos_grid, grid, mode='bicubic', num_extra_tokens=0)
-        x, maps = self.pos_drop(self.patch_embed(images) + pos_embed), []
+            height, width = images.shape[-2:]
+            images = F.pad(images, (0, -width % self.patch_size, 0, -height % self.patch_size))
+        else:
+            self.grid(images.shape[-2:])
+        x, grid = self.patch_embed(images)
+        x = self.pos_drop(x + resize_to_grid(self.pos_embed, self.pos_grid, grid, 'bicubic'))
+        maps = []
         for index, block in enumerate(self.blocks):
             x = self._run_block(block, x)
             if index in self.out_indices:
                 maps.append(x)
         if self.out_type == 'featmap':
             return tuple(x.transpose(1, 2).unflatten(2, grid).contiguous() for x in maps)
-        cls_token = self.cls_token.expand(len(x), -1, -1)
+        cls_token = self.cls_token.expand(x.shape[0], -1, -1)
         for block in self.blocks_token_only:
             cls_token = self._run_block(block, x, cls_token)
         return (self.norm(cls_token)[:, 0],)
@@ -395,7 +398,7 @@ class CaiT(BaseModule):
 
 def _mix_heads(linear: nn.Linear, scores: Tensor) -> Tensor:
     """Applies a linear layer along the heads of ``(B, heads, N, N)`` without moving them in memory."""
-    weight = linear.weight.expand(len(scores), -1, -1)
+    weight = linear.weight.expand(scores.shape[0], -1, -1)
     return torch.baddbmm(linear.bias.unsqueeze(1), weight, scores.flatten(2)).view_as(scores)
 
 

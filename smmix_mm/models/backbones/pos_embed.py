@@ -2,9 +2,13 @@
 
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from mmengine.logging import print_log
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
+
+from smmix_mm.compat import is_exporting
 
 # Key in the metadata of a module's state_dict, which checkpoints keep together with its version.
 GRIDS = 'pos_grids'
@@ -24,6 +28,35 @@ def noted_grid(local_metadata: dict[str, Any], index: int) -> tuple[int, int] | 
     """
     grids = local_metadata.get(GRIDS)
     return None if grids is None else tuple(grids[index])
+
+
+def is_traced() -> bool:
+    """Whether a program is being recorded for images of other sizes: by ``torch.jit.trace`` or ``torch.export``."""
+    return torch.jit.is_tracing() or is_exporting()
+
+
+def resize_to_grid(
+    embed: Tensor, pos_grid: tuple[int, int], grid: tuple[int, int], mode: str, num_extra_tokens: int = 0
+) -> Tensor:
+    """Resizes a position embedding to the grid of the images.
+
+    Args:
+        embed (Tensor): ``(1, E + N, C)``, the ``E`` extra tokens first.
+        pos_grid (tuple[int, int]): ``(h, w)`` of ``embed``.
+        grid (tuple[int, int]): ``(h, w)`` of the images.
+        mode (str): Of the interpolation, such as ``'bicubic'``.
+        num_extra_tokens (int): ``E``. Defaults to 0.
+
+    Returns:
+        Tensor: ``(1, E + h * w, C)``.
+    """
+    if not is_traced():
+        return resize_pos_embed(embed, pos_grid, grid, mode, num_extra_tokens)
+    # mmpretrain compares the grids, and a trace keeps the result for all sizes. At the same size this changes nothing.
+    extra, tokens = embed[:, :num_extra_tokens], embed[:, num_extra_tokens:]
+    maps = tokens.transpose(1, 2).unflatten(2, pos_grid).float()
+    resized = F.interpolate(maps, grid, mode=mode, align_corners=False).to(embed.dtype)
+    return torch.cat((extra, resized.flatten(2).transpose(1, 2)), dim=1)
 
 
 def fit_pos_embed(

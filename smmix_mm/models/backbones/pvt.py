@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from mmengine.model import BaseModule
-from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -21,7 +20,7 @@ from smmix_mm.models.pretrained import strict_init_cfg
 from smmix_mm.registry import MODELS
 
 from .mlp import MLP
-from .pos_embed import fit_pos_embed, is_square, note_grids, noted_grid
+from .pos_embed import fit_pos_embed, is_square, is_traced, note_grids, noted_grid, resize_to_grid
 
 # Norms of the patch embeddings and after the spatial reduction have torch's default instead, as in the official code.
 EPS = 1e-6
@@ -60,7 +59,7 @@ class PVTAttention(nn.Module):
     def split_heads(self, query: Tensor, key_value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``(B, N, C)`` and ``(B, M, 2C)`` to queries, keys and values ``(B, heads, N or M, C / heads)``."""
         query = query.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
-        key, value = key_value.unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        key, value = key_value.unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         return query, key, value
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -263,7 +262,7 @@ class PVT(BaseModule):
         # No zip(strict=True): torch 2.1 cannot compile it.
         for stage, grid in enumerate(grids, 1):
             ratio = self.sr_ratios[stage - 1]
-            if min(grid) < ratio:
+            if any(side < ratio for side in grid):
                 raise ValueError(
                     f'sr_ratios {self.sr_ratios} of PVT need at least {ratio} tokens a side in stage {stage}, but '
                     f'images of {img_size[0]} x {img_size[1]} pixels give {grid[0]} x {grid[1]}'
@@ -310,7 +309,7 @@ class PVT(BaseModule):
         for stage in range(NUM_STAGES):
             x, grid = getattr(self, f'patch_embed{stage + 1}')(x)
             if self._has_cls_token(stage):
-                x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+                x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
             x = self.pos_drop(x + self._pos_embed(stage, grid))
             for block in getattr(self, f'block{stage + 1}'):
                 x = self._run_block(block, x, grid)
@@ -345,7 +344,7 @@ class PVT(BaseModule):
     def _pos_embed(self, stage: int, grid: tuple[int, int]) -> Tensor:
         """The position embedding, interpolated if needed: once per grid in evaluation, in every step in training."""
         embed = getattr(self, f'pos_embed{stage + 1}')
-        if grid == self.pos_grids[stage] or not self._keeps_resized(embed):
+        if is_traced() or grid == self.pos_grids[stage] or not self._keeps_resized(embed):
             return self._resize(stage, grid)
         kept, state = self._resized[stage], (embed._version, embed.device, embed.dtype)
         source, found_state, resized = kept.pop(grid, (None, None, None))
@@ -357,19 +356,14 @@ class PVT(BaseModule):
         return resized
 
     def _keeps_resized(self, embed: Tensor) -> bool:
-        if is_compiling() or torch.jit.is_tracing() or torch.is_grad_enabled():
+        if is_compiling() or torch.is_grad_enabled():
             return False
         # `training` alone is not enough, since a motivation pass turns it off within a training step.
         return self._resized is not None and not self.training and not embed.is_inference()
 
     def _resize(self, stage: int, grid: tuple[int, int]) -> Tensor:
-        return resize_pos_embed(
-            getattr(self, f'pos_embed{stage + 1}'),
-            self.pos_grids[stage],
-            grid,
-            mode='bilinear',
-            num_extra_tokens=int(self._has_cls_token(stage)),
-        )
+        embed = getattr(self, f'pos_embed{stage + 1}')
+        return resize_to_grid(embed, self.pos_grids[stage], grid, 'bilinear', int(self._has_cls_token(stage)))
 
     def _frozen_modules(self) -> list[nn.Module]:
         frozen = [
