@@ -177,5 +177,5 @@ def test_mim_finds_every_entry_of_the_metafiles(mim, tmp_path):
         for model in yaml.safe_load((ROOT / metafile).read_text())['Models']
     ]
     found = json.loads((tmp_path / 'found.json').read_text())
-    assert sorted(found) == sorted(names)
-    assert found['deit-small_smmix_8xb128-300e_in1k']['imagenet-1k/top_1_accuracy'] == 81.1
+    assert sorted(found['config']) == sorted(names)
+    assert found['imagenet-1k/top_1_accuracy']['deit-small_smmix_8xb128-300e_in1k'] == 81.1
