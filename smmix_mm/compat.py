@@ -28,8 +28,13 @@ is_compiling = getattr(torch.compiler, 'is_compiling', torch._utils.is_compiling
 # Whether torch.export is tracing. Older versions of torch cannot tell.
 is_exporting = getattr(torch.compiler, 'is_exporting', lambda: False)
 
-# Arguments of torch.onnx.export for the exporter that traces, which torch 2.1 has alone and later versions keep.
-SCRIPTED_EXPORT = dict(dynamo=False) if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {}
+
+def scripted_export() -> dict[str, bool]:
+    """Arguments of ``torch.onnx.export`` for the exporter that traces, the only one of torch 2.1.
+
+    Asked when needed: ``torch.onnx`` takes long to import.
+    """
+    return dict(dynamo=False) if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {}
 
 
 def cpu_grad_scaler(sharded: bool = False, enabled: bool = True, **settings: Any) -> Any:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).parents[1] / 'smmix_mm'
 
 # From the bottom up. A module belongs to the longest name that it starts with; those of one line may import each other.
@@ -131,6 +133,7 @@ def test_packages_do_not_know_each_other_both_ways():
     assert circles == set()
 
 
+@pytest.mark.slow
 def test_a_backbone_comes_without_training_loops_and_hooks():
     """As a detector or a segmentor of a stock config builds it: by name, in the scope of its library."""
     code = """

@@ -12,7 +12,7 @@ from mmpretrain.models.utils import ShiftWindowMSA
 from torch import Tensor, nn
 from torch.onnx import register_custom_op_symbolic, symbolic_helper, unregister_custom_op_symbolic
 
-from smmix_mm.compat import SCRIPTED_EXPORT
+from smmix_mm.compat import scripted_export
 from smmix_mm.files import write_whole
 
 # The first with layer norms as one operator.
@@ -85,7 +85,7 @@ def export_onnx(model: nn.Module, path: str | Path, size: tuple[int, int], fixed
                 output_names=names,
                 dynamic_axes=axes,
                 opset_version=OPSET,
-                **SCRIPTED_EXPORT,
+                **scripted_export(),
             )
         # Another batch size, and for a free size one that is larger, not square, and a multiple of no stride.
         sizes = [size, (size[0] + 37, size[1] + 75)] if free else [size]

@@ -142,7 +142,8 @@ def test_what_changes_no_figure(train, family):
     learned(found.losses)
 
 
-@pytest.mark.parametrize('family', ['vit', pytest.param('pvt', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('family', ['vit', 'pvt'])
 def test_compilation_changes_no_figure(train, family):
     """Alone, and with all that goes with it, averaged weights included."""
     expected, weights, _ = train(family)
@@ -214,7 +215,7 @@ def test_averaged_weights_follow_their_recursion(train, make_classifier, family)
     assert averaged.mixing.methods[1].momentum_model is not runner.model.mixing.methods[1].momentum_model
 
 
-@pytest.mark.parametrize('compiled', [False, True])
+@pytest.mark.parametrize('compiled', [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_validation_sees_the_averaged_weights(train, compiled):
     """Compiled or not: mmengine exchanges what the parameters hold, not the parameters."""
     torch._dynamo.reset()

@@ -109,6 +109,7 @@ def test_a_run_goes_on_after_an_interruption(tmp_path, call, digit_scenes):
     assert [row['epoch'] for row in scalars(folder) if 'loss' in row] == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_failing_run_is_named_with_its_last_lines(tmp_path, call, digit_scenes):
     options = ['--methods', 'cutmix', '--model', MODEL, '--work-dir', tmp_path / 'compare', *digit_scenes]
     with pytest.raises(SystemExit, match=r'num_classes(.|\n)*the training of cutmix with seed 0 failed'):

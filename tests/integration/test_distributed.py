@@ -208,6 +208,7 @@ def score(out: Path) -> float:
     return json.loads(out.read_text())['accuracy/top1']
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_one_tests_what_they_saved(trained):
     rows = scalars(trained / 'run')
     assert [row['step'] for row in rows if 'loss' in row] == [1, 2]

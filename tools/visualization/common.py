@@ -72,9 +72,7 @@ def build_classifier(cfg: Config, checkpoint: str | None, source: str) -> nn.Mod
         if holds_mixing(weights):
             kept.remove('mixing')
         else:
-            print(
-                f'{checkpoint} has no weights of the mixing method itself; they are random', file=sys.stderr, flush=True
-            )
+            print(f'{checkpoint} has no weights of the mixing method; they are random', file=sys.stderr, flush=True)
     load_except(model, weights, checkpoint, kept)
     if getattr(model, 'teacher', None) is not None:
         model.teacher.load()

@@ -1,6 +1,7 @@
 """Our inferencers against tools/test.py on the same files, with pictures as phones and other programs write them."""
 
 import json
+import re
 import runpy
 import shutil
 import sys
@@ -208,7 +209,8 @@ def test_demo_draws_pictures_of_every_kind(trained, task, tmp_path, monkeypatch,
         original = LoadImage()(dict(img_path=str(file)))['img'][..., ::-1]
         assert not np.array_equal(np.asarray(picture.convert('RGB')), original)
     if task == 'classification':
-        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith('{')]
+        # The progress bar may share a line with them.
+        lines = re.findall(r'{.*?}', capsys.readouterr().out)
         assert [set(json.loads(line)) for line in lines] == [{'pred_label', 'pred_score', 'pred_class'}] * 6
         assert all(json.loads(line)['pred_class'].startswith('class ') for line in lines)
     elif task == 'detection':
