@@ -35,25 +35,26 @@ def runs(tmp_path):
 
 @pytest.mark.usefixtures('registered')
 def test_real_runs_are_compared(runs, report):
-    for name, seed, lr in (('low/seed-5', 5, 0.1), ('low/seed-6', 6, 0.1), ('high', 5, 0.2)):
+    # Runs that start in the same second are in the order of their names.
+    for name, seed, lr in (('low/seed-5', 5, 0.1), ('low/seed-6', 6, 0.1), ('raised', 5, 0.2)):
         build(runs / name, seed=seed, **{'optim_wrapper.optimizer.lr': lr}).train()
     page, problems = report()
     assert problems == []
-    logs = {name: scalars(runs / name) for name in ('low/seed-5', 'low/seed-6', 'high')}
+    logs = {name: scalars(runs / name) for name in ('low/seed-5', 'low/seed-6', 'raised')}
     finals = {name: [row['mean'] for row in rows if 'mean' in row][-1] for name, rows in logs.items()}
     low = [finals['low/seed-5'], finals['low/seed-6']]
     results, single, differences, *_ = read_tables(page)
     by_group = {row[0]: dict(zip(results[0], row, strict=True)) for row in results[1:]}
-    assert [row[0] for row in results[1:]] == ['low', 'high']
+    assert [row[0] for row in results[1:]] == ['low', 'raised']
     digits = 3 if max(abs(row['mean']) for rows in logs.values() for row in rows if 'mean' in row) <= 1 else 2
     assert by_group['low']['mean'] == f'{statistics.fmean(low):.{digits}f} ± {statistics.stdev(low):.{digits}f}'
-    assert by_group['high']['mean'] == f'{finals["high"]:.{digits}f}'
-    assert results[2][3] == f'{finals["high"] - statistics.fmean(low):+.{digits}f}'
+    assert by_group['raised']['mean'] == f'{finals["raised"]:.{digits}f}'
+    assert results[2][3] == f'{finals["raised"] - statistics.fmean(low):+.{digits}f}'
     times = [row['time'] for name in ('low/seed-5', 'low/seed-6') for row in logs[name] if 'loss' in row]
     assert by_group['low']['ms per step'] == f'{1000 * statistics.median(times):.0f}'
-    assert [row[:2] for row in single[1:]] == [['low/seed-5', '5'], ['low/seed-6', '6'], ['high', '5']]
+    assert [row[:2] for row in single[1:]] == [['low/seed-5', '5'], ['low/seed-6', '6'], ['raised', '5']]
     assert {row[-1] for row in single[1:]} == {'3 of 3 epochs'}
-    assert differences == [['setting', 'low', 'high'], ['optim_wrapper.optimizer.lr', '0.1', '0.2']]
+    assert differences == [['setting', 'low', 'raised'], ['optim_wrapper.optimizer.lr', '0.1', '0.2']]
 
     curves = read_curves(page)
     losses = {name: [row['loss'] for row in rows if 'loss' in row] for name, rows in logs.items()}
@@ -62,8 +63,8 @@ def test_real_runs_are_compared(runs, report):
     assert means == pytest.approx(
         [(a + b) / 2 for a, b in zip(losses['low/seed-5'], losses['low/seed-6'], strict=True)]
     )
-    assert curves['loss', 'high'][1] == losses['high']
-    assert curves['mean', 'high'] == ([1, 2, 3], [row['mean'] for row in logs['high'] if 'mean' in row])
+    assert curves['loss', 'raised'][1] == losses['raised']
+    assert curves['mean', 'raised'] == ([1, 2, 3], [row['mean'] for row in logs['raised'] if 'mean' in row])
 
 
 # A browser without a GPU takes a minute to draw the curves in all widths and colours.
