@@ -45,12 +45,12 @@ def score_of_all_background() -> float:
 
 @pytest.mark.slow
 def test_both_pretrainings_learn(printed):
-    """60 % of ten classes; which is better is not claimed."""
+    """45 % of ten classes from 1 000 pictures, the means of three seeds; which is better is not claimed."""
     rows = read_rows(printed, columns=4)
     assert rows.keys() == {'CutMix', 'SMMix'}
-    assert min(accuracy for accuracy, _, _ in rows.values()) >= 60
+    assert min(accuracy for accuracy, _, _ in rows.values()) >= 45
     # Corruptions cost accuracy, and leave more than chance.
-    assert all(20 <= corrupted < accuracy for accuracy, corrupted, _ in rows.values())
+    assert all(15 <= corrupted < accuracy for accuracy, corrupted, _ in rows.values())
     picture = matplotlib.image.imread(WORK_DIR / 'mixed.png')
     # Four rows of six panels.
     assert 0.6 < picture.shape[0] / picture.shape[1] < 0.8

@@ -5,7 +5,7 @@ first steps of a training. Each row shows a target, its source, what the method 
 attention, with the windows that it chose), and the mixed image with the shares of its label. Example:
 
     python tools/visualization/browse_mixing.py configs/smmix/pvt-mini_smmix_1xb32-8e_digit-scenes.py \\
-        work_dirs/demo/smmix/epoch_8.pth --method smmix cutmix
+        work_dirs/pvt-mini_smmix_1xb32-8e_digit-scenes/epoch_8.pth --method smmix cutmix
 """
 
 import argparse
