@@ -15,7 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from smmix_mm.checkpoint import check_fit, find_weights, hand_on, read_checkpoint
 from smmix_mm.datasets.layout import check_data_layout
-from smmix_mm.datasets.own_data import check_own_data, complete_own_data
+from smmix_mm.datasets.own_data import check_own_data, read_config
 from smmix_mm.engine import build_runner, complete_dataloaders, distributed_run
 from smmix_mm.models.pretrained import TRAINING_ONLY
 from smmix_mm.unwrapping import unwrap_model
@@ -187,9 +187,7 @@ def main() -> None:
     args = parse_args()
     if args.out_item and not args.out:
         raise ValueError(f'--out-item {args.out_item} needs --out FILE')
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
     cfg.load_from = args.checkpoint
@@ -199,7 +197,6 @@ def main() -> None:
         cfg.pop('runner_type')
     if args.amp:
         cfg.test_cfg = {**(cfg.get('test_cfg') or {}), 'fp16': True}
-    complete_own_data(cfg)
     if args.out:
         apply_out(cfg, args)
     judging = [evaluator for evaluator in list_evaluators(cfg) if not evaluator.get('format_only')]

@@ -24,6 +24,22 @@ NAMES = 'classes.txt'
 MAX_LOADED = 1000
 
 
+def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
+    """Reads a config, overrides settings, and fills in what follows from the data.
+
+    Args:
+        path (str | Path): The file.
+        options (Mapping[str, Any], optional): Settings as ``--cfg-options`` gives them. Defaults to None.
+
+    Raises:
+        FileNotFoundError, ValueError: As :func:`complete_own_data`.
+    """
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(options or {})
+    complete_own_data(cfg)
+    return cfg
+
+
 def complete_own_data(cfg: Config) -> None:
     """Fills in what follows from the data, in place, if the config says ``own_data = True``.
 

@@ -26,6 +26,7 @@ from named_methods import to_table
 from sklearn.neighbors import KNeighborsClassifier
 from torch.utils.data import DataLoader
 
+from smmix_mm.datasets import own_data
 from smmix_mm.datasets.layout import check_data_layout
 from smmix_mm.engine import build_model, complete_dataloaders
 from smmix_mm.files import write_whole
@@ -38,8 +39,7 @@ def read_config(args: argparse.Namespace) -> Config:
     Raises:
         FileNotFoundError, ValueError: If it is not a classifier's, or has no training or validation images.
     """
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    cfg = own_data.read_config(args.config, args.cfg_options)
     model = cfg.get('model') or {}
     if not (model.get('backbone') and model.get('head')):
         raise ValueError(f'{args.config} has to be the config of a classifier, but model.type is {model.get("type")}')

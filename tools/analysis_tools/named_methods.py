@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from smmix_mm.checkpoint import load_except, read_weights
+from smmix_mm.datasets import own_data
 from smmix_mm.datasets.layout import check_data_layout
-from smmix_mm.datasets.own_data import complete_own_data
 from smmix_mm.engine import (
     METHODS,
     add_method_settings,
@@ -76,9 +76,7 @@ def read_config(args: argparse.Namespace) -> Config:
     Raises:
         FileNotFoundError, ValueError: If not.
     """
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
-    complete_own_data(cfg)
+    cfg = own_data.read_config(args.config, args.cfg_options)
     model = cfg.get('model') or {}
     if not (model.get('backbone') and model.get('head')):
         raise ValueError(f'{args.config} has to be the config of a classifier, but model.type is {model.get("type")}')

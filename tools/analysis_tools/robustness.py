@@ -23,7 +23,7 @@ from smmix_mm.configs import CONFIGS
 from smmix_mm.datasets.corrupt import STRENGTHS
 from smmix_mm.datasets.image_folders import find_image_folder
 from smmix_mm.datasets.layout import check_data_layout
-from smmix_mm.datasets.own_data import complete_own_data
+from smmix_mm.datasets.own_data import read_config
 from smmix_mm.engine import build_runner, complete_dataloaders
 from smmix_mm.evaluation import ALEXNET_ERRORS, SEVERITIES, mean_corruption_error
 from smmix_mm.models.pretrained import TRAINING_ONLY
@@ -280,10 +280,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    complete_own_data(cfg)
+    cfg = read_config(args.config, args.cfg_options)
     classes = count_classes(cfg, args.config)
     name, out = args.config.stem, args.out or Path('work_dirs/robustness', args.config.stem)
     asked = args.datasets or (list(VARIANTS) if classes == 1000 else [OWN])

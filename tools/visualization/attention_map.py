@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 from common import build_classifier, list_images, stored_class_names
 from matplotlib.figure import Figure
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.dataset import Compose, default_collate
 from mmengine.device import get_device
 from torch import nn
 
 from smmix_mm.adapters import Adapter, build_adapter
-from smmix_mm.datasets.own_data import complete_own_data
+from smmix_mm.datasets.own_data import read_config
 from smmix_mm.files import free_name
 from smmix_mm.models.classifiers.motivation import classify, count_classes
 from smmix_mm.structures import Features
@@ -77,10 +77,7 @@ def draw(model: nn.Module, adapter: Adapter, images: torch.Tensor, classes: list
 
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    complete_own_data(cfg)
+    cfg = read_config(args.config, args.cfg_options)
     model = build_classifier(cfg, args.checkpoint, args.config).to(get_device())
     adapter = build_adapter(model.backbone)
     pipeline = Compose(cfg.test_dataloader.dataset.pipeline)

@@ -20,7 +20,7 @@ from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 
 from smmix_mm.datasets.layout import check_data_layout
-from smmix_mm.datasets.own_data import complete_own_data
+from smmix_mm.datasets.own_data import read_config
 from smmix_mm.engine import METHODS, add_method_settings, complete_dataloaders
 from smmix_mm.models.classifiers.motivation import count_classes
 from smmix_mm.resume.samples import ResumableLoader
@@ -85,10 +85,7 @@ def browse(cfg: Config, args: argparse.Namespace, name: str | None) -> None:
 
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    complete_own_data(cfg)
+    cfg = read_config(args.config, args.cfg_options)
     complete_dataloaders(cfg)
     check_data_layout(cfg, ('train_dataloader',))
     for name in args.method:

@@ -21,7 +21,7 @@ from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
 from smmix_mm.datasets.layout import check_data_layout
-from smmix_mm.datasets.own_data import complete_own_data
+from smmix_mm.datasets.own_data import read_config
 from smmix_mm.engine import METHODS, add_method_settings
 from smmix_mm.models.classifiers.motivation import count_classes
 from smmix_mm.streams import step_streams
@@ -129,8 +129,7 @@ def draw_pair(
 
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    complete_own_data(cfg)
+    cfg = read_config(args.config)
     if args.method:
         cfg = use_method(cfg, args.method, args.checkpoint, args.set)
     check_data_layout(cfg, ('val_dataloader',))
@@ -138,9 +137,7 @@ def main() -> None:
     models: dict[str, nn.Module] = {Path(args.config).stem: model}
     for config, checkpoint in args.other:
         name = Path(config).stem if Path(config).stem not in models else checkpoint
-        other = Config.fromfile(config)
-        complete_own_data(other)
-        models[name] = build_classifier(other, checkpoint, config).to(get_device())
+        models[name] = build_classifier(read_config(config), checkpoint, config).to(get_device())
     check_alike(models)
     images, labels, classes = read_batch(cfg, model, args.number)
     targets = F.one_hot(torch.tensor(labels, device=images.device), len(classes)).float()
