@@ -6,12 +6,12 @@ import torch
 from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
-from unformatted_configs import leave_unformatted
+from quick_configs import make_configs_quick
 
 from smmix_mm.registry import MODELS
 
 torch.set_num_threads(1)
-leave_unformatted()
+make_configs_quick()
 
 CLASSES = 5
 VIT_ARCH = dict(embed_dims=32, num_layers=3, num_heads=2, feedforward_channels=64)

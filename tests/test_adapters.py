@@ -451,7 +451,9 @@ def test_runs_beside_the_adapter_leave_nothing_in_it(make_backbone, family):
     assert not any(torch.is_tensor(getattr(value, 'value', None)) for value in vars(adapter).values())
 
 
-@EVERY_FAMILY
+@pytest.mark.parametrize(
+    'family', ['pvt', *(pytest.param(name, marks=pytest.mark.slow) for name in ('vit', 'cait', 'swin'))]
+)
 @torch.no_grad()
 def test_a_compiled_backbone_is_read_like_any_other(make_backbone, family):
     """Whether attention is asked for or not, in turns."""

@@ -363,10 +363,11 @@ def step_schedulers(cfg: Config, epoch_length: int | None, steps: int) -> list[f
     schedulers = [
         PARAM_SCHEDULERS.build(settings, default_args=dict(optimizer=optimizer)) for settings in cfg.param_scheduler
     ]
+    # Once, or schedulers warn that they are the first to step.
+    optimizer.step()
     rates = []
     for step in range(steps):
         rates.append(optimizer.param_groups[0]['lr'])
-        optimizer.step()
         for scheduler, settings in zip(schedulers, cfg.param_scheduler, strict=True):
             if not settings.by_epoch or (epoch_length and (step + 1) % epoch_length == 0):
                 scheduler.step()

@@ -349,7 +349,7 @@ def erase_many(draws, side=224):
 def test_random_erasing_is_timms():
     """Area, shape and noise over thousands of draws, at the place where the configs of the comparison erase."""
     with np.load(RIVALS / 'erasing.npz') as expected:
-        draws = 3000
+        draws = 1000
         areas, aspects, noise = erase_many(draws)
         error = float(expected['area_std']) * np.sqrt(1 / draws + 1 / int(expected['draws']))
         assert areas.mean() == pytest.approx(float(expected['area_mean']), abs=4 * error)

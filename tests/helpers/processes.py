@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from unformatted_configs import leave_unformatted
+from quick_configs import make_configs_quick
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,7 +76,7 @@ def _as_program(arguments: list[str], outputs: list[Path], group: int | None, en
     os.chdir(ROOT)
     os.environ.update(environment, OMP_NUM_THREADS='1')
     torch.set_num_threads(1)
-    leave_unformatted()
+    make_configs_quick()
     sys.argv = arguments
     sys.path.insert(0, str(Path(arguments[0]).parent))
     runpy.run_path(arguments[0], run_name='__main__')

@@ -159,9 +159,16 @@ def test_compilation_changes_no_figure(train, family):
 
 
 @pytest.mark.parametrize(
-    'dtype, tolerance', [('bfloat16', 0.05), pytest.param('float16', 0.01, marks=needs_cpu_float16)]
+    ('family', 'dtype', 'tolerance'),
+    [
+        *((family, 'bfloat16', 0.05) for family in BLOCKS),
+        pytest.param('vit', 'float16', 0.01, marks=needs_cpu_float16),
+        *(
+            pytest.param(family, 'float16', 0.01, marks=[needs_cpu_float16, pytest.mark.slow])
+            for family in list(BLOCKS)[1:]
+        ),
+    ],
 )
-@pytest.mark.parametrize('family', ['vit', 'pvt', 'cait', 'swin'])
 def test_mixed_precision_trains_and_stays_close(train, family, dtype, tolerance):
     """The first steps are those of float32, as far as the dtype goes; in all of them the model learns."""
     # CutMix's placement, so that rounding moves no region. No drop path, which draws in the dtype of its input.

@@ -40,8 +40,13 @@ def test_converter_is_a_program(tmp_path):
     assert f'{tmp_path}/official.pth: unknown layout' in done.stderr
 
 
-@pytest.mark.parametrize('name', ['pvt_tiny', 'smmix_pvt_tiny', 'cait_xxs24', 'deit_tiny', 'smmix_deit_tiny'])
-@pytest.mark.parametrize('wrapper', ['model', None])
+@pytest.mark.parametrize(
+    ('name', 'wrapper'),
+    [
+        *((name, 'model') for name in ('pvt_tiny', 'smmix_pvt_tiny', 'cait_xxs24', 'deit_tiny', 'smmix_deit_tiny')),
+        ('pvt_tiny', None),
+    ],
+)
 def test_converter_places_every_tensor(tmp_path, capsys, convert, name, wrapper):
     torch.manual_seed(0)
     layout = LAYOUTS[name]

@@ -196,10 +196,10 @@ def test_explicit_prefix_may_name_what_is_around_the_backbone(tmp_path, log, mak
 
 @pytest.mark.parametrize('out_type', ['cls_token', 'featmap'])
 def test_no_tensor_may_be_missing(tmp_path, make_backbone, out_type):
-    """One after the other."""
+    """Every fifth of them, one after the other."""
     path, backbone = tmp_path / 'pvt.pth', make_backbone('pvt', out_type=out_type)
     weights = {f'backbone.{name}': value for name, value in make_backbone('pvt').state_dict().items()}
-    for name in backbone.state_dict():
+    for name in list(backbone.state_dict())[::5]:
         torch.save({key: value for key, value in weights.items() if key != f'backbone.{name}'}, path)
         with pytest.raises(ValueError, match=rf'pvt\.pth does not fit PVT:\n\tMissing.*: "{re.escape(name)}"') as error:
             load_backbone(backbone, path)
@@ -211,7 +211,7 @@ def test_no_tensor_may_have_another_shape(tmp_path, make_backbone, out_type):
     """Nor another number of dimensions. Position embeddings of another square grid are resized instead."""
     path, backbone = tmp_path / 'pvt.pth', make_backbone('pvt', out_type=out_type)
     weights = make_backbone('pvt').state_dict()
-    for number, name in enumerate(backbone.state_dict()):
+    for number, name in enumerate(list(backbone.state_dict())[::5]):
         shape = ((*weights[name].shape[:-1], weights[name].shape[-1] + 1), (3,), (2, 3, 5))[number % 3]
         torch.save(weights | {name: torch.zeros(shape)}, path)
         with pytest.raises(ValueError, match=rf'pvt\.pth does not fit PVT:\n\tsize mismatch for {re.escape(name)}:'):

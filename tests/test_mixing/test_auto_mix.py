@@ -573,7 +573,7 @@ def test_the_mix_block_learns(make_model, make_samples):
     optimizer = torch.optim.AdamW(method.mix_block.parameters(), lr=0.02)
     images, samples = torch.randn(4, 3, 32, 32), make_samples(LABELS[:4])
     found = []
-    for step in range(300):
+    for step in range(150):
         fix_draws(model, (0.2 if step % 2 else 0.8, [1, 0, 3, 2]), (0.5, [1, 0, 3, 2]))
         losses = model.loss(images, samples)
         found.append([losses['loss_mix_block'].item(), losses['loss_mask'].item()])

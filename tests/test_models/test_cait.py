@@ -238,13 +238,18 @@ def test_half_a_checkpoint_is_refused(make_backbone, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('training', 'size'), [(True, (48, 64)), pytest.param(False, (32, 32), marks=pytest.mark.slow)]
+    ('training', 'size', 'backend'),
+    [
+        (True, (48, 64), 'eager'),
+        pytest.param(True, (48, 64), 'aot_eager', marks=pytest.mark.slow),
+        pytest.param(False, (32, 32), 'aot_eager', marks=pytest.mark.slow),
+    ],
 )
-def test_it_compiles_into_one_graph(make_backbone, training, size):
+def test_it_compiles_into_one_graph(make_backbone, training, size, backend):
     """In training with dropout and stochastic depth."""
     backbone = make_backbone('cait', drop_rate=0.1, drop_path_rate=0.2).train(training)
     images, outputs = torch.randn(2, 3, *size), []
-    for forward in (backbone, torch.compile(backbone, backend='aot_eager', fullgraph=True)):
+    for forward in (backbone, torch.compile(backbone, backend=backend, fullgraph=True)):
         torch.manual_seed(5)
         outputs.append(forward(images)[0])
     torch.testing.assert_close(*outputs)

@@ -96,6 +96,7 @@ def test_steps_are_those_of_the_model_as_it_is(make_classifier, make_samples, en
     assert graphs() == 3
 
 
+@pytest.mark.slow
 def test_other_sizes_and_evaluation_cost_a_graph_each_and_no_more(make_classifier, make_samples, enter_run):
     """A smaller last batch, a motivation at a lower resolution, an evaluation, and back again."""
     augments = [dict(type='smmix_mm.SMMix', motivation_scale=0.5)]
@@ -128,7 +129,7 @@ def test_names_of_weights_stay_and_copies_are_not_compiled(make_classifier, make
     assert graphs() == before
 
 
-@pytest.mark.parametrize('teacher', [True, False])
+@pytest.mark.parametrize('teacher', [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_teacher_is_compiled_unless_told_otherwise(make_classifier, make_samples, teacher):
     other = make_classifier('pvt', type='mmpretrain.ImageClassifier')
     model = make_classifier('vit', augments=AUGMENTS[1:2], teacher=other).train()
