@@ -42,6 +42,7 @@ bench: $(READY)  ## Times training steps, mixing, the input pipeline, what exact
 	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/step_time.py
 	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/method_cost.py
 	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/mixing_copy.py
+	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/input_pipelines.py
 	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/data_loading.py
 	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/resume_cost.py
 	$(RUN) tools/benchmarks/dense_backbone.py

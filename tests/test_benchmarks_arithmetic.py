@@ -92,6 +92,7 @@ def test_medians_and_ratios_are_taken_within_rounds(monkeypatch):
     assert found['seconds'] == {'long': 9.0, 'short': 2.0}
     # Of 4, 3 and 5; the medians' own ratio would be 4.5.
     assert found['ratios'] == {'long / short': 4.0}
+    assert found['quartiles'] == {'long / short': [3.5, 4.5]}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import smmix_mm.checkpoint  # noqa: F401
 from .corrupt import Corrupt
 from .digit_scenes import DigitScenes, digit_scenes_detection, digit_scenes_segmentation
 from .load_image import LoadImage
+from .rand_augment import RandAugment
+from .resized_crop import RandomResizedCrop
 from .synset_folders import SynsetFolders
 from .transforms import LoadInstances, LoadLabelMap
 
@@ -15,6 +17,8 @@ __all__ = [
     'LoadImage',
     'LoadInstances',
     'LoadLabelMap',
+    'RandAugment',
+    'RandomResizedCrop',
     'SynsetFolders',
     'digit_scenes_detection',
     'digit_scenes_segmentation',

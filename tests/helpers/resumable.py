@@ -37,10 +37,10 @@ def train_pipeline() -> list[dict]:
     """Random transforms that draw from Python's, NumPy's and torch's generators, some repeatedly."""
     return [
         dict(type='smmix_mm.LoadImage'),
-        dict(type='mmpretrain.RandomResizedCrop', scale=32),
+        dict(type='smmix_mm.RandomResizedCrop', scale=32),
         dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'),
         dict(
-            type='mmpretrain.RandAugment',
+            type='smmix_mm.RandAugment',
             policies='timm_increasing',
             num_policies=2,
             total_level=10,

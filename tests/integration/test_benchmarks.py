@@ -44,6 +44,15 @@ def test_data_loading(tmp_path):
 
 
 @pytest.mark.slow
+def test_input_pipelines(tmp_path):
+    run('benchmarks/input_pipelines.py', '--images', 10, '--rounds', 3, '--out', tmp_path / 'report.json')
+    results = json.loads((tmp_path / 'report.json').read_text())['results']
+    assert [len(result['seconds']) for result in results.values()] == [4, 3, 3]
+    assert 0 < results['classification']['ratios']['ours / timm'] < 1
+    assert results['classification']['ratios']['timm / timm'] == 1
+
+
+@pytest.mark.slow
 def test_method_cost(tmp_path):
     # A median: on a busy machine a single round may show a teacher's forward to cost less than nothing.
     options = ['--batch-size', 2, '--rounds', 3, '--out', tmp_path / 'report.json']

@@ -28,10 +28,10 @@ GREY16 = RNG.integers(0, 65536, SIZE, dtype=np.uint16)
 RGB16 = RNG.integers(0, 65536, (*SIZE, 3), dtype=np.uint16)
 ALPHA16 = RNG.integers(0, 65536, SIZE, dtype=np.uint16)
 
-both_backends = pytest.mark.parametrize('backend', ['pillow', 'cv2'])
+both_backends = pytest.mark.parametrize('backend', ['torchvision', 'cv2'])
 
 
-def load(path, backend='pillow', **settings) -> np.ndarray:
+def load(path, backend='torchvision', **settings) -> np.ndarray:
     results = LoadImage(imdecode_backend=backend, **settings)(dict(img_path=str(path)))
     assert results['img_shape'] == results['ori_shape'] == results['img'].shape[:2]
     return results['img']

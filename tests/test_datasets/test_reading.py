@@ -41,7 +41,7 @@ def png(tmp_path):
     return path
 
 
-@pytest.mark.parametrize('backend', ['pillow', 'cv2'])
+@pytest.mark.parametrize('backend', ['torchvision', 'pillow', 'cv2'])
 def test_loads_what_mmcv_loads(jpeg, backend):
     loaded = LoadImage(imdecode_backend=backend)(dict(img_path=str(jpeg)))
     assert loaded['img'].shape == (50, 60, 3)

@@ -37,7 +37,7 @@ BATCH_SIZE = 32
 DEVICES = 8
 
 
-def make_images(root: Path, count: int) -> list[Path]:
+def make_images(root: Path, count: int, size: tuple[int, int] = IMAGE_SIZE) -> list[Path]:
     """Writes JPEGs in ImageNet's layout: crops of two photographs that differ in position, size and flip."""
     rng = np.random.default_rng(0)
     photographs = [Image.fromarray(image) for image in load_sample_images().images]
@@ -49,7 +49,7 @@ def make_images(root: Path, count: int) -> list[Path]:
         scale = rng.uniform(0.8, 1.0)
         width, height = (round(side * scale) for side in photograph.size)
         left, top = (int(rng.integers(part + 1)) for part in (photograph.width - width, photograph.height - height))
-        image = photograph.crop((left, top, left + width, top + height)).resize(IMAGE_SIZE, Image.Resampling.LANCZOS)
+        image = photograph.crop((left, top, left + width, top + height)).resize(size, Image.Resampling.LANCZOS)
         if rng.random() < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         paths.append(root / 'train' / CLASSES[number % len(CLASSES)] / f'{number}.JPEG')

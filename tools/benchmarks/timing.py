@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.utils import track_iter_progress
 
@@ -59,7 +60,7 @@ def time_interleaved(
     rounds: int,
     device: torch.device,
     show_progress: bool = True,
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Any]]:
     """Times variants against each other.
 
     Args:
@@ -70,7 +71,8 @@ def time_interleaved(
         show_progress (bool): Whether to print a bar. Defaults to True.
 
     Returns:
-        dict[str, dict[str, float]]: ``seconds``, medians by variant, and ``ratios``, medians by name.
+        dict[str, dict]: ``seconds``, medians by variant, ``ratios``, medians by name, and ``quartiles``, the first and
+            third of each ratio.
     """
     for run, _ in runs.values():
         run()
@@ -80,9 +82,11 @@ def time_interleaved(
         for variant in random.sample(list(runs), len(runs)):
             times[variant] = measure(*runs[variant], device)
         results.append(times)
+    by_round = {name: [ratio(times) for times in results] for name, ratio in ratios.items()}
     return dict(
         seconds={variant: statistics.median(times[variant] for times in results) for variant in runs},
-        ratios={name: statistics.median(map(ratio, results)) for name, ratio in ratios.items()},
+        ratios={name: statistics.median(values) for name, values in by_round.items()},
+        quartiles={name: np.percentile(values, [25, 75]).tolist() for name, values in by_round.items()},
     )
 
 
@@ -117,7 +121,8 @@ def print_times(result: Mapping[str, Times]) -> None:
     for variant, seconds in result['seconds'].items():
         print(f'  {variant:<52} {1000 * seconds:10.1f} ms')
     for ratio, value in result['ratios'].items():
-        print(f'  {ratio:<52} {value:10.4f}')
+        low, high = result['quartiles'][ratio]
+        print(f'  {ratio:<52} {value:10.4f}   quartiles {low:.4f} to {high:.4f}')
 
 
 def write_report(path: Path, args: argparse.Namespace, results: Mapping[str, Any]) -> None:

@@ -12,13 +12,7 @@ data_preprocessor = dict(
 )
 
 train_pipeline = [
-    dict(
-        type='mmpretrain.RandomResizedCrop',
-        scale=224,
-        crop_ratio_range=(0.8, 1.0),
-        backend='pillow',
-        interpolation='bicubic',
-    ),
+    dict(type='smmix_mm.RandomResizedCrop', scale=224, crop_ratio_range=(0.8, 1.0), interpolation='bicubic'),
     dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='mmpretrain.PackInputs'),
 ]

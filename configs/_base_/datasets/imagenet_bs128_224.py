@@ -16,11 +16,11 @@ bgr_std = data_preprocessor['std'][::-1]
 
 train_pipeline = [
     dict(type='smmix_mm.LoadImage'),
-    dict(type='mmpretrain.RandomResizedCrop', scale=224, backend='pillow', interpolation='bicubic'),
+    dict(type='smmix_mm.RandomResizedCrop', scale=224, interpolation='bicubic'),
     dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'),
     # timm's rand-m9-mstd0.5-inc1
     dict(
-        type='mmpretrain.RandAugment',
+        type='smmix_mm.RandAugment',
         policies='timm_increasing',
         num_policies=2,
         total_level=10,
