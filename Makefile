@@ -40,6 +40,7 @@ format: $(READY)  ## Formats the code and mends what can be mended
 
 bench: $(READY)  ## Times training steps, mixing, the input pipeline, what exact resume costs, and PVT on large pictures
 	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/step_time.py
+	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/step_rate.py
 	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/method_cost.py
 	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/mixing_copy.py
 	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/input_pipelines.py

@@ -53,6 +53,19 @@ def test_input_pipelines(tmp_path):
 
 
 @pytest.mark.slow
+def test_step_rate(tmp_path):
+    options = ['--models', 'pvt-tiny', '--variants', 'as it is', 'fused AdamW', 'memory kept', 'channels-last']
+    options += ['--amp', 'float32', '--batch-size', 2, '--rounds', 1, '--out', tmp_path / 'report.json']
+    run('benchmarks/step_rate.py', *options)
+    (result,) = json.loads((tmp_path / 'report.json').read_text())['results'].values()
+    assert len(result['ratios']) == 3
+    first = result['first losses']
+    for variant in ('fused AdamW', 'memory kept'):
+        # The second step has the weights of the first update.
+        assert first[variant] == pytest.approx(first['as it is'], rel=1e-5), variant
+
+
+@pytest.mark.slow
 def test_method_cost(tmp_path):
     # A median: on a busy machine a single round may show a teacher's forward to cost less than nothing.
     options = ['--batch-size', 2, '--rounds', 3, '--out', tmp_path / 'report.json']

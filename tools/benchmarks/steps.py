@@ -67,8 +67,8 @@ def training_step(model: MixingClassifier, batch: Batch, amp: str | None = None)
     return step
 
 
-def build_optim_wrapper(model: MixingClassifier, amp: str | None) -> OptimWrapper:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+def build_optim_wrapper(model: MixingClassifier, amp: str | None, fused: bool = False) -> OptimWrapper:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=fused or None)
     if amp is None:
         return OptimWrapper(optimizer)
     return OPTIM_WRAPPERS.build(dict(type='smmix_mm.AmpOptimWrapper', dtype=amp, optimizer=optimizer))

@@ -3,6 +3,7 @@
 from .compile_hook import CompileBackbone
 from .early_stopping_hook import EarlyStoppingHook
 from .finite_loss_hook import FiniteLossHook
+from .keep_memory_hook import KeepMemory
 from .log_history_hook import LogHistoryHook
 from .mixed_batch_hook import MixedBatchHook
 from .readable_images_hook import ReadableImagesHook
@@ -12,6 +13,7 @@ __all__ = [
     'CompileBackbone',
     'EarlyStoppingHook',
     'FiniteLossHook',
+    'KeepMemory',
     'LogHistoryHook',
     'MixedBatchHook',
     'ReadableImagesHook',

@@ -1,0 +1,98 @@
+"""Measures how much faster training steps of the SMMix recipe on the CPU are with each switch, alone and together.
+
+A step is mmengine's ``train_step``: preprocessing, forward, losses, backward and AdamW. Mixup and SMMix take turns,
+with the same draws for all variants, whose first losses are printed beside those without switches.
+"""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from mmengine.logging import MessageHub
+from mmengine.registry import init_default_scope
+from steps import MODELS_TIMED, ROOT, build, build_optim_wrapper, random_batch
+from timing import print_times, time_interleaved, write_report
+
+from smmix_mm.engine.hooks.compile_hook import compile_backbone
+from smmix_mm.engine.hooks.keep_memory_hook import keep_memory
+
+AUGMENTS = [dict(type='mmpretrain.Mixup', alpha=0.8), dict(type='smmix_mm.SMMix')]
+# What glibc's thresholds come to by themselves once large blocks have been freed.
+USUAL = dict(block=2**25, rest=2**26)
+VARIANTS = {
+    'as it is': {},
+    'fused AdamW': dict(fused=True),
+    'memory kept': dict(kept=True),
+    'channels-last': dict(channels_last=True),
+    'compiled': dict(compiled=True),
+    'compiled, fused AdamW, memory kept': dict(compiled=True, fused=True, kept=True),
+}
+
+
+def make_steps(
+    name: str,
+    batch_size: int,
+    amp: str | None,
+    compiled: bool = False,
+    fused: bool = False,
+    kept: bool = False,
+    channels_last: bool = False,
+) -> Callable[[], list[float]]:
+    """Returns a function that runs a Mixup step and an SMMix step, and returns their losses."""
+    device = torch.device('cpu')
+    model = build(name, AUGMENTS, device, channels_last=channels_last)
+    if compiled:
+        compile_backbone(model)
+    optim_wrapper = build_optim_wrapper(model, amp, fused=fused)
+    batch = random_batch(batch_size, device)
+
+    def run() -> list[float]:
+        keep_memory(**({} if kept else USUAL))
+        losses = []
+        for iteration, probs in enumerate(([1.0, 0.0], [0.0, 1.0])):
+            MessageHub.get_current_instance().update_info('iter', iteration)
+            model.mixing.probs = probs
+            torch.manual_seed(iteration)
+            losses.append(model.train_step(batch, optim_wrapper)['loss'].item())
+        return losses
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--models', nargs='+', choices=MODELS_TIMED, default=['deit-small', 'pvt-small'])
+    parser.add_argument('--variants', nargs='+', choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument('--amp', nargs='+', choices=['float32', 'bfloat16'], default=['float32', 'bfloat16'])
+    parser.add_argument('--batch-size', type=int, default=4)
+    parser.add_argument('--rounds', type=int, default=7)
+    parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/benchmarks/step_rate.json')
+    args = parser.parse_args()
+    init_default_scope('mmpretrain')
+    MessageHub.get_instance('step_rate').update_info('seed', 0)
+    results = {}
+    for name in args.models:
+        for dtype in args.amp:
+            amp = None if dtype == 'float32' else dtype
+            print(f'{name}, {dtype}, batch {args.batch_size}, {args.rounds} rounds')
+            runs = {key: make_steps(name, args.batch_size, amp, **VARIANTS[key]) for key in args.variants}
+            first = {key: run() for key, run in runs.items()}
+            for key, losses in first.items():
+                print(f'  {key:<52} first losses {", ".join(f"{loss:.4f}" for loss in losses)}')
+            reference = args.variants[0]
+            ratios = {f'rate, {key}': partial(rate, key, reference) for key in args.variants[1:]}
+            runs = {key: (run, 1) for key, run in runs.items()}
+            result = time_interleaved(runs, ratios, args.rounds, torch.device('cpu'))
+            print_times(result)
+            results[f'{name}, {dtype}'] = {**result, 'first losses': first}
+    write_report(args.out, args, results)
+
+
+def rate(variant: str, reference: str, times: dict[str, float]) -> float:
+    return times[reference] / times[variant]
+
+
+if __name__ == '__main__':
+    main()
