@@ -16,11 +16,14 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config, DictAction
+from mmengine.dataset import Compose
 from mmengine.logging import MessageHub
+from mmengine.registry import Registry
 from mmpretrain.models import build_classifier
-from mmpretrain.registry import DATASETS, HOOKS
+from mmpretrain.registry import DATASETS, HOOKS, TRANSFORMS
 
 import smmix_mm
+from smmix_mm import registry
 from smmix_mm.adapters import build_adapter
 from smmix_mm.registry import MODELS
 
@@ -280,6 +283,58 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     text = (tmp_path / 'docs/api.html').read_text()
     assert 'id="smmix_mm.mixing.SMMix"' in text and 'motivation_scale' in text
+
+
+def plain_blocks() -> list[Any]:
+    """Python code of the docs that is not marked as an example, which is parts of configs."""
+    pattern = r'(?<!-->\n)```python\n(.*?)```'
+    return [
+        pytest.param(block, id=f'{document.removeprefix("docs/")}-{number}')
+        for document in DOCUMENTS
+        if document.startswith('docs/')
+        for number, block in enumerate(re.findall(pattern, (ROOT / document).read_text(), re.DOTALL))
+    ]
+
+
+@pytest.mark.parametrize('block', plain_blocks())
+def test_parts_of_configs_can_be_read(block, tmp_path, monkeypatch):
+    """On top of the config they inherit from, or of our recipe; every class that they name is there."""
+    module = tmp_path / 'my_package/my_module.py'
+    module.parent.mkdir()
+    module.touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    if '_base_' not in block:
+        block = f"_base_ = '../smmix/deit-small_smmix_8xb128-300e_in1k.py'\n{block}"
+    path = tmp_path / 'config.py'
+    path.write_text(block.replace("'../", f"'{ROOT}/configs/"))
+    cfg = Config.fromfile(path)
+    registries = [value for value in vars(registry).values() if isinstance(value, Registry)]
+    for name in re.findall(r"'smmix_mm\.(\w+)'", block):
+        assert any(f'smmix_mm.{name}' in str(cfg) and found.get(name) for found in registries), name
+
+
+def test_the_former_loader_is_one_line(tmp_path):
+    """Each transform of the faster pipeline becomes the one before it, and the pipeline runs."""
+    (command,) = re.findall(
+        r'--cfg-options (train_dataloader.dataset.pipeline.0(?:.|\n)*?)```', (ROOT / 'docs/speed.md').read_text()
+    )
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    cfg = Config.fromfile(ROOT / 'configs/smmix/deit-tiny_smmix_8xb128-300e_in1k.py')
+    options = parser.parse_args(['--cfg-options', *command.replace('\\', '').split()]).cfg_options
+    cfg.merge_from_dict(options)
+    cv2.imwrite(str(tmp_path / 'picture.jpg'), np.zeros((40, 50, 3), np.uint8))
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    transforms = [TRANSFORMS.build(step) for step in pipeline]
+    assert transforms[0].imdecode_backend == 'pillow'
+    assert [type(part).__module__.partition('.')[0] for part in transforms[1:]] == ['mmpretrain', 'mmcv'] + 3 * [
+        'mmpretrain'
+    ]
+    assert Compose(transforms)(dict(img_path=str(tmp_path / 'picture.jpg'), gt_label=0))['inputs'].shape == (
+        3,
+        224,
+        224,
+    )
 
 
 def switches() -> list[list[str]]:

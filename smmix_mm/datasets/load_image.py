@@ -68,9 +68,10 @@ class LoadImage(LoadImageFromFile):
     - Orientation (EXIF): applied, unless ``color_type`` ends in ``'_ignore_orientation'``.
     - Animations and files of several pages: the first frame.
 
-    JPEG of 8-bit grey and of RGB is decoded by the backend, all else by Pillow; by OpenCV also PNG of these kinds, and
-    formats that Pillow does not know. torchvision, the default, gives the pixels of Pillow, as in the recipes' own
-    code, in two thirds of the time. OpenCV silently accepts a truncated JPEG and fills the rest with grey.
+    The backend decodes JPEG of 8-bit grey and of RGB; ``'cv2'`` also PNG of these kinds, and formats that Pillow does
+    not know. Pillow decodes all else, and the files that torchvision refuses. torchvision, the default, gives the
+    pixels of Pillow, as in the recipes' own code, in two thirds of the time. OpenCV silently accepts a truncated JPEG
+    and fills the rest with grey.
 
     Arrays from the libraries' inferencers, ``img`` without ``img_path``, are treated alike; floats are accepted with
     ``to_float32``, and assumed to be 0 to 255.
@@ -175,7 +176,11 @@ def decode_image(content: bytes, color_type: str = 'color', backend: str = 'torc
             raise
         return _decode_unknown(content, color_type)
     if image.format in FORMATS[backend] and image.mode in ('L', 'RGB') and (ignored or _is_plain(image, content)):
-        return _decode_by(backend, content, color_type)
+        try:
+            return _decode_by(backend, content, color_type)
+        except RuntimeError:
+            # torchvision's: built without a decoder, or stricter than Pillow, which decides.
+            pass
     # When it loads the pixels, Pillow turns TIFF upright, but no other format.
     stored = _find_orientation(image) if image.format == 'TIFF' else None
     image.load()

@@ -16,8 +16,8 @@ class RandAugment(stock.RandAugment):
     """mmpretrain's ``RandAugment`` in half of the time, with the same draws.
 
     Images that are stored as a mirrored view, as after a flip, are copied first: OpenCV would copy them in every
-    operation. ``AutoContrast``, ``Equalize`` and ``Contrast`` are this package's. The pixels are the same, except that
-    ``Contrast`` rounds as Pillow does, which is one of 255 off mmcv's at times.
+    operation. ``AutoContrast``, ``Equalize`` and ``Contrast`` are this package's, with the pixels of Pillow. mmcv's
+    ``Contrast`` may differ from that by 1 of 255.
 
     Args:
         policies (str | list[dict]): The name of mmpretrain's policies, or a list of operations.
@@ -37,7 +37,10 @@ class RandAugment(stock.RandAugment):
                     f'but got {policies!r}'
                 )
             policies = stock.RANDAUG_POLICIES[policies]
-        policies = [{**policy, 'type': FASTER.get(policy['type'], policy['type'])} for policy in policies]
+        policies = [
+            {**policy, 'type': FASTER.get(policy['type'].removeprefix('mmpretrain.'), policy['type'])}
+            for policy in policies
+        ]
         super().__init__(policies, *args, **kwargs)
 
     def transform(self, results: dict) -> dict:
@@ -79,7 +82,7 @@ class Contrast(stock.Contrast):
             return results
         magnitude = self.random_negative(self.random_magnitude() if self.magnitude is None else self.magnitude)
         grey = cv2.cvtColor(results['img'], cv2.COLOR_BGR2GRAY)
-        mean = np.float32(round(cv2.mean(grey)[0]))
+        mean = np.float32(int(cv2.mean(grey)[0] + 0.5))
         # In Pillow's order, and as there in float32.
         table = mean + np.float32(1 + magnitude) * (np.arange(256, dtype=np.float32) - mean)
         results['img'] = cv2.LUT(results['img'], np.clip(table, 0, 255).astype(np.uint8))

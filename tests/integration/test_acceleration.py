@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import platform
 from types import SimpleNamespace
 
 import pytest
@@ -13,9 +14,11 @@ from mmengine.logging import MessageHub
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner, turn_on_activation_checkpointing
+from mmengine.utils import digit_version
 from mmpretrain.structures import DataSample
 from torch.utils.data import Dataset
 
+from smmix_mm.engine.hooks.keep_memory_hook import keep_memory
 from smmix_mm.registry import HOOKS, MODELS
 
 BATCH, STEPS = 8, 16
@@ -185,17 +188,25 @@ def test_mixed_precision_trains_and_stays_close(train, family, dtype, tolerance)
         assert saved['_growth_tracker'] == STEPS  # no step was left out
 
 
-def test_all_switches_together(train):
-    """They train: bfloat16, compiled, channels-last, recomputed, averaged."""
+def test_all_switches_together(train, request):
+    """They train: bfloat16, compiled, channels-last, recomputed, averaged, with fused AdamW and memory kept."""
     torch._dynamo.reset()
+    glibc = platform.libc_ver()[0] == 'glibc'
+    if glibc:
+        request.addfinalizer(lambda: keep_memory(False))
     found, _, _ = train(
         'vit',
         channels_last=True,
-        optim_wrapper=dict(type='smmix_mm.AmpOptimWrapper', dtype='bfloat16'),
+        optim_wrapper=dict(
+            type='smmix_mm.AmpOptimWrapper',
+            dtype='bfloat16',
+            optimizer=dict(type='AdamW', lr=3e-3, fused=digit_version(torch.__version__) >= digit_version('2.4')),
+        ),
         custom_hooks=[
             COMPILED,
             dict(type='smmix_mm.RecomputeActivations', modules='backbone.layers'),
             dict(type='EMAHook'),
+            *([dict(type='smmix_mm.KeepMemory')] if glibc else []),
         ],
     )
     learned(found.losses)

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmpretrain.datasets.transforms import RandAugment as StockRandAugment
 from mmpretrain.datasets.transforms import RandomResizedCrop as StockRandomResizedCrop
-from PIL import Image
+from PIL import Image, ImageEnhance
 from scipy.stats import chi2_contingency, ks_2samp
 from sklearn.datasets import load_sample_images
 from timm.data.auto_augment import rand_augment_transform
@@ -72,11 +72,12 @@ def test_what_pillow_refuses_of_a_damaged_jpeg_is_refused(tmp_path):
     """Cut off at any place, or with other bytes; what Pillow accepts has its pixels."""
     rng, content, path = random.Random(0), encode(PHOTOGRAPHS[0][:120, :160], quality=90), tmp_path / 'damaged.jpg'
     outcomes = set()
-    for case in range(120):
+    for case in range(-1, 120):
         damaged = bytearray(content[: rng.randrange(len(content))] if case % 2 else content)
         for _ in range(0 if case % 2 else 3):
             damaged[rng.randrange(len(damaged))] = rng.randrange(256)
-        path.write_bytes(damaged)
+        # One without the mark of its end, which torchvision alone refuses.
+        path.write_bytes(damaged if case >= 0 else content[:-2] + b'\0\0')
         try:
             expected = np.asarray(Image.open(path).convert('RGB'))
         except (OSError, SyntaxError):
@@ -98,12 +99,18 @@ def test_what_pillow_refuses_of_a_damaged_jpeg_is_refused(tmp_path):
 def test_resized_as_by_pillow(interpolation, side):
     """Reduced and enlarged, of pixels in RGB and in BGR order: at most 2 of 255 apart, by 0.01 on average.
 
-    And a strip, of which one side is reduced and one enlarged: torch and Pillow round between the two.
+    Pillow is told to resize the width first, as it does before version 13.
     """
-    for photograph in map(np.copy, PHOTOGRAPHS):
-        strip = photograph[:300, 5:60]
-        for crop in (photograph, photograph[40:100, 30:95], strip, photograph[3:4, 2:3]):
-            expected = np.asarray(Image.fromarray(crop).resize((side, side), FILTERS[interpolation]))
+    for photograph in PHOTOGRAPHS:
+        for crop in (
+            photograph,
+            photograph[40:100, 30:95],
+            photograph[:300, 5:60],
+            photograph[10:300, 7:227],
+            photograph[3:4, 2:3],
+        ):
+            wide = Image.fromarray(crop).resize((side, len(crop)), FILTERS[interpolation])
+            expected = np.asarray(wide.resize((side, side), FILTERS[interpolation]))
             for found in (
                 resize(crop, (side, side), interpolation),
                 resize(crop[..., ::-1], (side, side), interpolation)[..., ::-1],
@@ -111,7 +118,7 @@ def test_resized_as_by_pillow(interpolation, side):
                 difference = np.abs(found.astype(int) - expected)
                 assert found.shape == (side, side, 3)
                 assert difference.max() <= 2
-                assert difference.mean() <= (0.15 if crop is strip else 0.01)
+                assert difference.mean() <= 0.01
 
 
 def test_size_is_height_and_width():
@@ -178,6 +185,9 @@ def test_rand_augment_gives_the_pixels_of_mmpretrain():
     settings = settings_of('RandAugment')
     ours = TRANSFORMS.build(settings)
     stock = StockRandAugment(**{name: value for name, value in settings.items() if name != 'type'})
+    # Their own, which may differ by 1, is compared below.
+    names = [type(part).__name__ for part in stock.transforms]
+    stock.transforms[names.index('Contrast')] = ours.transforms[names.index('Contrast')]
     for seed in range(60):
         image = PHOTOGRAPHS[seed % 2][: 60 + seed, : 150 - seed, :: (1, -1)[seed % 2]][:, :: (1, -1)[seed // 2 % 2]]
         before, found = image.copy(), []
@@ -202,18 +212,26 @@ def test_faster_operations_give_the_pixels_of_mmpretrain(name):
         ours, stock = (TRANSFORMS.build(dict(settings, type=f'{scope}.{name}')) for scope in ('smmix_mm', 'mmpretrain'))
         found, expected = (part(dict(img=image.copy()))['img'] for part in (ours, stock))
         assert found.dtype == np.uint8
-        # mmcv adds in another order, which may round to the next value.
-        assert np.abs(found.astype(int) - expected).max() <= (name == 'Contrast')
+        if name == 'Contrast':
+            # mmcv adds in another order, and rounds a mean grey between two values to the even one.
+            assert np.abs(found.astype(int) - expected).max() <= 1
+            expected = np.asarray(
+                ImageEnhance.Contrast(Image.fromarray(image[..., ::-1])).enhance(1 + settings['magnitude'])
+            )[..., ::-1]
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_images_are_stored_densely_without_another_pixel():
     for rows in (1, -1):
         for cols in (1, -1):
             for channels in (1, -1):
-                view = PHOTOGRAPHS[0][::rows, ::cols, ::channels]
-                found = store_densely(view)
-                assert found.flags.c_contiguous
-                np.testing.assert_array_equal(found, view)
+                for part in (PHOTOGRAPHS[0], PHOTOGRAPHS[0][:1], PHOTOGRAPHS[0][:, :1]):
+                    view = part[::rows, ::cols, ::channels]
+                    found = store_densely(view)
+                    assert found.flags.c_contiguous
+                    assert min(found.strides) > 0
+                    np.testing.assert_array_equal(found, view)
+                    assert resize(view, (9, 7)).shape == (9, 7, 3)
 
 
 # By timm's names. OpenCV's bicubic filter differs from Pillow's, and the edge of the fill by parts of a pixel.

@@ -118,6 +118,11 @@ def seconds_of_seeding(index: int) -> float:
 def decoders() -> dict[str, Callable[[Path], Any]]:
     """Returns ways of decoding a JPEG: that of the recipes, and alternatives."""
     import cv2
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    def torchvision(path: Path) -> Any:
+        content = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+        return decode_jpeg(content, ImageReadMode.RGB)
 
     def pillow(path: Path) -> Any:
         return np.asarray(Image.open(path).convert('RGB'))
@@ -128,7 +133,12 @@ def decoders() -> dict[str, Callable[[Path], Any]]:
         image.draft('RGB', tuple(side // 2 for side in image.size))
         return np.asarray(image.convert('RGB'))
 
-    known = {'Pillow': pillow, 'OpenCV': lambda path: cv2.imread(str(path)), 'Pillow, half the sides': drafted}
+    known = {
+        'torchvision': torchvision,
+        'Pillow': pillow,
+        'OpenCV': lambda path: cv2.imread(str(path)),
+        'Pillow, half the sides': drafted,
+    }
     try:
         from turbojpeg import TurboJPEG
     except ImportError:

@@ -60,7 +60,7 @@ def classification() -> dict[str, Step]:
 
     return {
         'ours': in_openmmlab(ours, gt_label=0),
-        'ours, former loader': in_openmmlab(former, gt_label=0),
+        'ours, former steps': in_openmmlab(former, gt_label=0),
         'mmpretrain': in_openmmlab(stock, gt_label=0),
         'timm': timm,
     }
@@ -77,7 +77,7 @@ def dense(config: str) -> dict[str, Step]:
     former, stock = copy.deepcopy(ours), copy.deepcopy(ours)
     former[0]['imdecode_backend'] = 'pillow'
     stock[0] = dict(type='mmcv.LoadImageFromFile')
-    pipelines = {'ours': ours, 'ours, former loader': former, 'the library': stock}
+    pipelines = {'ours': ours, 'ours, former steps': former, 'the library': stock}
     # Crops of segmentation are drawn anew while one class fills them.
     labels = np.random.default_rng(0).integers(0, 150, COCO_SIZE[::-1], dtype=np.uint8)
     return {

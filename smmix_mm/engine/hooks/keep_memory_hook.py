@@ -8,10 +8,12 @@ from mmengine.runner import Runner
 
 from smmix_mm.registry import HOOKS
 
-# Parameters of glibc's mallopt (malloc.h): the size from which memory is mapped for one block alone, and the free
-# memory at the top of the heap from which it is given back.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-LARGEST_BLOCK, LARGEST_REST = 2**30, 2**31 - 1
+# Parameters of glibc's mallopt (malloc.h): the free memory at the top of the heap from which it is given back; the size
+# from which a block is mapped alone; and how many blocks may be.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+KEPT = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1}
+# What the thresholds come to by themselves once large blocks have been freed.
+USUAL = {M_MMAP_MAX: 65536, M_MMAP_THRESHOLD: 2**25, M_TRIM_THRESHOLD: 2**26}
 
 
 @HOOKS.register_module()
@@ -19,8 +21,8 @@ class KeepMemory(Hook):
     """Lets the C library keep the memory that a training step frees, for the next step.
 
     By default glibc gives the memory of activations back to the system and asks for it again, page by page, in every
-    step. The process then holds the memory of its largest step all the time, and no figure changes. A GPU has an
-    allocator of its own. The settings hold for the process and the workers it starts, until it ends.
+    step. With this hook the process holds the memory of its largest step all the time, and no figure changes. A GPU has
+    an allocator of its own. The settings hold until the process ends, also in workers that are forked from it.
 
     Raises:
         ValueError: From :meth:`before_train`, on a system without glibc.
@@ -30,12 +32,12 @@ class KeepMemory(Hook):
         keep_memory()
 
 
-def keep_memory(block: int = LARGEST_BLOCK, rest: int = LARGEST_REST) -> None:
-    """Sets the thresholds of glibc's allocator.
+def keep_memory(keep: bool = True) -> None:
+    """Sets the parameters of glibc's allocator.
 
     Args:
-        block (int): Bytes from which a block is mapped on its own. Defaults to 1 GiB.
-        rest (int): Bytes of free memory at the top of the heap that are kept. Defaults to 2 GiB.
+        keep (bool): Whether freed memory stays in the process; False for about what glibc does by itself. Defaults to
+            True.
 
     Raises:
         ValueError: On a system without glibc.
@@ -44,5 +46,5 @@ def keep_memory(block: int = LARGEST_BLOCK, rest: int = LARGEST_REST) -> None:
     if library != 'glibc':
         raise ValueError(f'KeepMemory needs glibc, but the C library is {library or "unknown"} ({platform.system()})')
     libc = ctypes.CDLL(None)
-    if not (libc.mallopt(M_MMAP_THRESHOLD, block) and libc.mallopt(M_TRIM_THRESHOLD, rest)):
-        raise ValueError(f'KeepMemory: glibc refused the thresholds {block} and {rest}')
+    for parameter, value in (KEPT if keep else USUAL).items():
+        libc.mallopt(parameter, value)

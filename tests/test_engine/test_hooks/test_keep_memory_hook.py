@@ -38,7 +38,8 @@ def test_freed_memory_is_not_asked_for_again():
         process.join()
     # A page has 4 KiB, or 2 MiB with transparent huge pages.
     assert counts[False] >= 10 * MEGABYTES // 2
-    assert counts[True] < counts[False] / 10
+    # The heap may still grow once.
+    assert counts[True] < counts[False] / 4
 
 
 def test_other_systems_are_refused(monkeypatch):
