@@ -1,5 +1,6 @@
 """What the inferencers of the three libraries share: which pictures they take, and how these are read and drawn."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 from mmengine.config import Config
 
 from smmix_mm.datasets.image_folders import PICTURES
+from smmix_mm.datasets.own_data import complete_own_data
 from smmix_mm.files import free_name
 from smmix_mm.visualization.save_pictures import find_loader
 
@@ -37,14 +39,14 @@ def list_pictures(inputs: Picture | Sequence[Picture]) -> list[str | np.ndarray]
 
 
 def read_config(model: str | Path | Config, weights: str | Path | None) -> Config:
-    """Reads the config of an inferencer.
+    """Reads the config of an inferencer, and fills in what follows from the user's own data.
 
     Args:
         model (str | Path | Config): A config, or its file.
         weights (str | Path, optional): The checkpoint.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If there is no such file, or own data without classes in the config.
         ValueError: If the config or the checkpoint is not given.
     """
     if model is None or str(model).endswith('.pth'):
@@ -53,7 +55,9 @@ def read_config(model: str | Path | Config, weights: str | Path | None) -> Confi
         )
     if weights is None:
         raise ValueError('an inferencer needs a checkpoint, but got None')
-    return model if isinstance(model, Config) else Config.fromfile(model)
+    cfg = copy.deepcopy(model) if isinstance(model, Config) else Config.fromfile(model)
+    complete_own_data(cfg)
+    return cfg
 
 
 class PictureInputs:

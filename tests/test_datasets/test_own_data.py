@@ -12,8 +12,10 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
+from processes import run
 from shapes import draw_shapes, write_class_values, write_lists
 
+from smmix_mm.apis.pictures import read_config as read_inferencer_config
 from smmix_mm.datasets.layout import check_data_layout
 from smmix_mm.datasets.own_data import LOADERS, check_own_data, complete_own_data
 from smmix_mm.engine import build_model, complete_dataloaders
@@ -62,6 +64,22 @@ def test_classifier_of_own_folders(shapes):
     assert sorted(dataset.get_gt_labels().tolist()) == [0] * 4 + [1] * 4
     # Once more, as with the config that a run writes down.
     assert check(Config(cfg.to_dict())).to_dict() == cfg.to_dict()
+
+
+def test_inferencers_and_programs_fill_in_the_classes(shapes, tmp_path):
+    """Also of a completed config whose data is not there."""
+    options = {f'{loader}.dataset.data_root': str(shapes / 'folders') for loader in LOADERS}
+    incomplete = read(FOLDERS, shapes / 'folders', **options)
+    cfg = read_inferencer_config(incomplete, 'weights.pth')
+    assert cfg.model.head.num_classes == 2
+    assert incomplete.model.head.num_classes == 10
+    (tmp_path / 'own.py').write_text(incomplete.pretty_text)
+    assert read_inferencer_config(tmp_path / 'own.py', 'weights.pth').to_dict() == cfg.to_dict()
+    done = run('analysis_tools/get_flops.py', tmp_path / 'own.py', '--shape', 32)
+    assert 'Parameters: 0.43 M' in done.stdout
+    for loader in LOADERS:
+        cfg[loader].dataset.data_root = str(tmp_path / 'gone')
+    assert read_inferencer_config(cfg, 'weights.pth').model.head.num_classes == 2
 
 
 @pytest.mark.parametrize('name', [COCO, 'retinanet_pvt-tiny_fpn_1xb2-12e_own'])

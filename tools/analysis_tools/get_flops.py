@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from mmengine.analysis import ActivationAnalyzer, FlopAnalyzer
 from mmengine.analysis.print_helper import complexity_stats_table
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from torch import nn
 
+from smmix_mm.datasets.own_data import read_config
 from smmix_mm.engine import build_model
 from smmix_mm.models.pretrained import TRAINING_ONLY
 
@@ -84,9 +85,7 @@ def main() -> None:
     )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key=value ...')
     args = parser.parse_args()
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     scope = cfg.get('default_scope')
     size = cfg.model.backbone.get('img_size') if scope == 'mmpretrain' else None
     shape = args.shape or ([size] if isinstance(size, int) else size) or SHAPES.get(scope, (224, 224))

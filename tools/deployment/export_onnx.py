@@ -8,9 +8,10 @@ batch size is free, and so is the image size of feature maps. Needs the packages
 
 import argparse
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 
 from smmix_mm.apis import export_onnx, load_model
+from smmix_mm.datasets.own_data import read_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,9 +36,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     size = args.shape or cfg.model.backbone.get('img_size', 224)
     size = (size,) if isinstance(size, int) else tuple(size)
     if len(size) > 2:
