@@ -66,6 +66,7 @@ EXAMPLES = {
     ('docs/own_data.md', 'shapes'),
     ('docs/own_data.md', 'split-folders'),
     ('docs/own_data.md', 'own-config'),
+    ('docs/own_data.md', 'own-backbone'),
 }
 
 

@@ -88,10 +88,10 @@ def test_worked_examples(tmp_path):
     assert written.train_dataloader.dataset.data_root == f'{tmp_path}/data/shapes/folders'
 
 
-@pytest.mark.parametrize('name', ['own-config', 'split-folders'])
+@pytest.mark.parametrize('name', ['own-config', 'own-backbone', 'split-folders'])
 def test_config_of_the_page(shapes, tmp_path, monkeypatch, name):
     (example,) = re.findall(rf'<!-- example: {name} -->\n```python\n(.*?)```', DOCUMENT.read_text(), re.DOTALL)
-    if name == 'own-config':
+    if name != 'split-folders':
         shutil.copytree(shapes / 'coco', tmp_path / 'data/pets')
     else:
         for split in ('train', 'val'):
@@ -104,6 +104,9 @@ def test_config_of_the_page(shapes, tmp_path, monkeypatch, name):
     datasets = [cfg[f'{kind}_dataloader'].dataset for kind in ('train', 'val', 'test')]
     assert [dataset.data_root for dataset in datasets] == ['data/pets'] * 3
     assert [dataset.metainfo.classes for dataset in datasets] == [('disc', 'square')] * 3
+    if name == 'own-backbone':
+        stock = Config.fromfile(ROOT / 'configs/mask_rcnn/mask-rcnn_swin-tiny_fpn_1x_coco.py').model
+        assert (cfg.model.backbone, cfg.model.neck) == (stock.backbone, stock.neck)
 
 
 def test_folders_are_split_and_described(shapes, convert):
