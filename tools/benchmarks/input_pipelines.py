@@ -55,7 +55,7 @@ def classification() -> dict[str, Step]:
         try:
             return transform(image)
         except ValueError:
-            # Pillow 11.3 and later refuse the 0 bits that timm's Posterize asks for at the highest magnitude.
+            # Pillow 13 refuses the 0 bits that timm's Posterize asks for at the highest magnitude.
             return None
 
     return {
