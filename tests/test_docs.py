@@ -37,6 +37,7 @@ DOCUMENTS = [
     *(f'configs/{path.parent.name}/README.md' for path in sorted((ROOT / 'configs').glob('*/README.md'))),
 ]
 HEAD = dict(type='LinearClsHead', num_classes=4, in_channels=32)
+DEIT = ROOT / 'configs/smmix/deit-tiny_smmix_8xb128-300e_in1k.py'
 
 
 # Every marked example, <!-- example: NAME -->, has its test below.
@@ -286,6 +287,14 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert 'id="smmix_mm.mixing.SMMix"' in text and 'motivation_scale' in text
 
 
+def override(cfg: Config, options: list[str]) -> Config:
+    """As ``--cfg-options`` of the tools does, in place."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    cfg.merge_from_dict(parser.parse_args(['--cfg-options', *options]).cfg_options)
+    return cfg
+
+
 def plain_blocks() -> list[Any]:
     """Python code of the docs that is not marked as an example, which is parts of configs."""
     pattern = r'(?<!-->\n)```python\n(.*?)```'
@@ -319,11 +328,7 @@ def test_the_former_loader_is_one_line(tmp_path):
     (command,) = re.findall(
         r'--cfg-options (train_dataloader.dataset.pipeline.0(?:.|\n)*?)```', (ROOT / 'docs/speed.md').read_text()
     )
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    cfg = Config.fromfile(ROOT / 'configs/smmix/deit-tiny_smmix_8xb128-300e_in1k.py')
-    options = parser.parse_args(['--cfg-options', *command.replace('\\', '').split()]).cfg_options
-    cfg.merge_from_dict(options)
+    cfg = override(Config.fromfile(DEIT), command.replace('\\', '').split())
     cv2.imwrite(str(tmp_path / 'picture.jpg'), np.zeros((40, 50, 3), np.uint8))
     pipeline = cfg.train_dataloader.dataset.pipeline
     transforms = [TRANSFORMS.build(step) for step in pipeline]
@@ -349,11 +354,9 @@ def switches() -> list[list[str]]:
 @pytest.mark.parametrize('options', switches(), ids=lambda options: options[0])
 def test_switches_work_on_the_command_line(options):
     """As mmengine's tools read them; what they name is built."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    cfg = Config.fromfile(ROOT / 'configs/smmix/deit-tiny_smmix_8xb128-300e_in1k.py')
+    cfg = Config.fromfile(DEIT)
     before = cfg.to_dict()
-    cfg.merge_from_dict(parser.parse_args(['--cfg-options', *options]).cfg_options)
+    override(cfg, options)
     assert cfg.to_dict() != before
     for name, hook in cfg.default_hooks.items():
         if name not in before['default_hooks']:

@@ -1,7 +1,24 @@
-"""How the pixels of an image lie in memory."""
+"""Which pixels the faster transforms take, and how they lie in memory."""
 
 import cv2
 import numpy as np
+
+
+def check_pixels(image: np.ndarray, transform: str) -> None:
+    """Refuses images that a faster transform of this package is not for.
+
+    Args:
+        image (np.ndarray): An image of a pipeline.
+        transform (str): Name of the transform, here and in mmpretrain.
+
+    Raises:
+        ValueError: If it is not of shape ``(H, W, 3)`` and dtype uint8.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(
+            f'smmix_mm.{transform} needs images of shape (H, W, 3) and dtype uint8, but got {image.shape} and '
+            f'{image.dtype}; use mmpretrain.{transform} for others'
+        )
 
 
 def store_densely(image: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from mmpretrain.datasets.transforms import auto_augment as stock
 
 from smmix_mm.registry import TRANSFORMS
 
-from .memory_layout import store_densely
+from .memory_layout import check_pixels, store_densely
 
 
 @TRANSFORMS.register_module()
@@ -44,13 +44,8 @@ class RandAugment(stock.RandAugment):
         super().__init__(policies, *args, **kwargs)
 
     def transform(self, results: dict) -> dict:
-        image = results['img']
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(
-                f'smmix_mm.RandAugment needs images of shape (H, W, 3) and dtype uint8, but got {image.shape} and '
-                f'{image.dtype}; use mmpretrain.RandAugment for others'
-            )
-        return super().transform({**results, 'img': store_densely(image)})
+        check_pixels(results['img'], 'RandAugment')
+        return super().transform({**results, 'img': store_densely(results['img'])})
 
 
 @TRANSFORMS.register_module()

@@ -7,7 +7,7 @@ from torch.nn.functional import interpolate
 
 from smmix_mm.registry import TRANSFORMS
 
-from .memory_layout import store_densely
+from .memory_layout import check_pixels, store_densely
 
 INTERPOLATIONS = ('bilinear', 'bicubic')
 
@@ -39,11 +39,7 @@ class RandomResizedCrop(StockRandomResizedCrop):
 
     def transform(self, results: dict) -> dict:
         image = results['img']
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(
-                'smmix_mm.RandomResizedCrop needs images of shape (H, W, 3) and dtype uint8, but got '
-                f'{image.shape} and {image.dtype}; use mmpretrain.RandomResizedCrop for others'
-            )
+        check_pixels(image, 'RandomResizedCrop')
         top, left, height, width = self.rand_crop_params(image)
         results['img'] = resize(image[top : top + height, left : left + width], self.scale, self.interpolation)
         results['img_shape'] = results['img'].shape
