@@ -159,8 +159,12 @@ def assert_same(found, expected, tolerance):
     assert len(found) == len(expected) > 0
     for one, other in zip(found, expected, strict=True):
         for value, wanted in zip(results_of(one), results_of(other), strict=True):
-            value, wanted = torch.as_tensor(value).double(), torch.as_tensor(wanted).double()
+            value, wanted = torch.as_tensor(value), torch.as_tensor(wanted)
             assert value.shape == wanted.shape
+            if not wanted.is_floating_point():
+                # Classes, and masks, where rounding turns a pixel that is near the threshold.
+                assert (value != wanted).double().mean() <= 10 * tolerance
+                continue
             # Of a share: boxes are in pixels.
             assert (value - wanted).abs().max() <= tolerance * max(1, wanted.abs().max())
 
