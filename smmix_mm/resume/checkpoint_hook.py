@@ -41,7 +41,8 @@ class CheckpointHook(MMEngineCheckpointHook):
     stored too. On SIGTERM, the train loops of ``smmix_mm`` save ``interrupted_iter_<n>.pth`` through this hook; the
     next ordinary checkpoint replaces it.
 
-    If ``out_dir`` is not on a local disk, checkpoints are written as in mmengine.
+    If ``out_dir`` is not on a local disk, checkpoints are written as in mmengine, and ``interrupted_iter_<n>.pth`` stays
+    there.
 
     Args:
         **kwargs: As in mmengine's ``CheckpointHook``.
@@ -158,7 +159,8 @@ class CheckpointHook(MMEngineCheckpointHook):
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         self._gradients = gather_gradients(runner, self._channel)
-        _WholeWriter(runner, self).save_checkpoint(
+        writer = _WholeWriter(runner, self) if self._is_local else runner
+        writer.save_checkpoint(
             self.out_dir,
             name,
             self.file_client_args,
@@ -225,7 +227,7 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     def _remove_outdated(self, names: list[str]) -> None:
         """Removes checkpoints from this run's folder only: a copied run must not touch those of the original."""
-        if is_main_process():
+        if is_main_process() and self._is_local:
             for name in names:
                 remove(Path(self.out_dir, name))
 

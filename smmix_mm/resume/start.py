@@ -152,7 +152,7 @@ def _find_whole(work_dir: str | Path) -> Start | None:
     faults = []
     for path in _candidates(Path(work_dir)):
         try:
-            start = _read(str(path))
+            start = _read(path)
         except (FileNotFoundError, TornCheckpointError) as error:
             faults.append(f'{path} {_fault(error)}')
             print_log(f'Checkpoint {path} cannot be used: it {_fault(error)}.', 'current', logging.WARNING)
@@ -194,20 +194,22 @@ def has_checkpoints(work_dir: str | Path) -> bool:
     return next(_candidates(Path(work_dir)), None) is not None
 
 
-def _candidates(work_dir: Path) -> Iterator[Path]:
+def _candidates(work_dir: Path) -> Iterator[str]:
     """Yields the last checkpoint written, then the other resumable ones, the most advanced first."""
     pointer = work_dir / LAST_CHECKPOINT
     named = pointer.read_text(errors='replace').strip().replace('\0', '') if pointer.is_file() else ''
     tried, folders = set(), [work_dir]
-    if named:
+    if '://' in named:
+        yield named
+    elif named:
         # If the folder was moved or copied, the file of that name in it is meant.
         moved = work_dir / Path(named).name
         first = moved if moved.exists() else Path(named)
-        yield first
+        yield str(first)
         tried.add(first)
         folders.append(first.parent)
     for folder in OrderedDict.fromkeys(folders):
-        yield from (path for path in _by_progress(folder) if path not in tried)
+        yield from (str(path) for path in _by_progress(folder) if path not in tried)
 
 
 def _by_progress(folder: Path) -> list[Path]:

@@ -1,10 +1,13 @@
 import shutil
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 import torch
-from mmengine.fileio import LocalBackend
+from mmengine.fileio import BaseStorageBackend, FileClient, LocalBackend
+from mmengine.fileio.backends.registry_utils import prefix_to_backends
 from mmengine.hooks import Hook
+from mmengine.runner import CheckpointLoader
 from tiny_runs import build, outcome, registered  # noqa: F401
 
 from smmix_mm.checkpoint import check_whole
@@ -100,6 +103,64 @@ def test_a_run_stopped_in_its_midst_is_not_published(tmp_path):
     assert not list(tmp_path.glob('*-????????.pth'))
     build(tmp_path, resume=True, **settings).train()
     assert list(tmp_path.glob('iter_12-????????.pth'))
+
+
+class Elsewhere(BaseStorageBackend):
+    """Keeps files below a folder, which only it can write to."""
+
+    folder = None
+
+    def get(self, path):
+        return self._place(path).read_bytes()
+
+    def get_text(self, path, encoding='utf-8'):
+        return self._place(path).read_text(encoding)
+
+    def put(self, content, path):
+        self._place(path).parent.mkdir(parents=True, exist_ok=True)
+        self._place(path).write_bytes(content)
+
+    def join_path(self, path, *paths):
+        return '/'.join([path.rstrip('/'), *paths])
+
+    def isfile(self, path):
+        return self._place(path).is_file()
+
+    def remove(self, path):
+        self._place(path).unlink()
+
+    def _place(self, path):
+        return self.folder / path.removeprefix('s3://')
+
+
+def load_elsewhere(path, map_location=None, **_):
+    return torch.load(BytesIO(Elsewhere().get(path)), map_location, weights_only=False)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(Elsewhere, 'folder', tmp_path / 'elsewhere')
+    # mmengine knows the prefix to two registries, an older one among them.
+    for prefixes in (prefix_to_backends, FileClient._prefix_to_backends):
+        monkeypatch.setitem(prefixes, 's3', Elsewhere)
+    for scheme in [scheme for scheme in CheckpointLoader._schemes if scheme.endswith('s3://')]:
+        monkeypatch.setitem(CheckpointLoader._schemes, scheme, load_elsewhere)
+    return Elsewhere.folder / 'folder/run'
+
+
+def test_a_run_stopped_in_its_midst_is_saved_elsewhere(tmp_path, elsewhere):
+    """On what is no local disk, and the run ends as if it was not stopped."""
+    build(tmp_path / 'whole').train()
+    settings = {'default_hooks.checkpoint.out_dir': 's3://folder', 'default_hooks.checkpoint.interval': 4}
+    settings['default_hooks.checkpoint.max_keep_ckpts'] = 1
+    build(tmp_path / 'run', hooks=[dict(type='SignalHook', stage='train', number=6)], **settings).train()
+    last = (tmp_path / 'run/last_checkpoint').read_text()
+    assert last == 's3://folder/run/interrupted_iter_6.pth'
+    assert files(elsewhere) >= {'interrupted_iter_6.pth', 'iter_4.pth'}
+    build(tmp_path / 'run', resume=True, **settings).train()
+    assert files(elsewhere) >= {'interrupted_iter_6.pth', 'iter_12.pth'}
+    found, expected = (torch.load(path / 'iter_12.pth', weights_only=False) for path in (elsewhere, tmp_path / 'whole'))
+    torch.testing.assert_close(found['state_dict'], expected['state_dict'], rtol=0, atol=0)
 
 
 def test_accumulated_gradients_are_stored_between_updates_alone(tmp_path):

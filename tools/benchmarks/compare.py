@@ -25,6 +25,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
 from smmix_mm.configs import CONFIGS, FROM_WHEEL
+from smmix_mm.datasets.own_data import read_config
 from smmix_mm.engine import METHODS, add_method_settings, needs_teacher, read_method, with_method, with_teacher
 from smmix_mm.files import write_whole
 from smmix_mm.visualization.report import save_report
@@ -128,7 +129,8 @@ def check(args: argparse.Namespace) -> None:
 
 def build_config(method: str, seed: int, teacher: str | None, args: argparse.Namespace) -> Config:
     """Returns the config of ``--model`` with another method, seed and length."""
-    cfg = with_method(Config.fromfile(args.model), read_method(method, args.set))
+    # The classes of own data are needed by the method's criterion and the teacher.
+    cfg = with_method(read_config(args.model, args.cfg_options), read_method(method, args.set))
     if teacher:
         cfg = with_teacher(cfg, teacher)
     if args.epochs:
