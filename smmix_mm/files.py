@@ -12,10 +12,15 @@ from mmengine.dist import barrier, is_main_process
 
 # Suffix of a file that is being written, or was when its run was killed: .epoch_3.pth.unfinished
 UNFINISHED = '.unfinished'
+# And of a folder that is being replaced.
+OUTDATED = f'.outdated{UNFINISHED}'
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object], together: bool = False, sync: bool = True) -> None:
     """Writes a file or folder atomically: after a crash either the old one or the new one is there, complete.
+
+    A folder cannot be replaced in one step. In between, the old one has a temporary name, which
+    :func:`remove_unfinished` takes back.
 
     Args:
         path (str | Path): Replaced if it exists.
@@ -66,9 +71,16 @@ def remove(path: Path) -> None:
 
 
 def remove_unfinished(folder: str | Path) -> None:
-    """Removes the unfinished files that a killed run left in a folder."""
+    """Removes the unfinished files that a killed run left in a folder.
+
+    If the run was killed while it replaced a folder, after the old one was renamed, the old one gets its name back.
+    """
     for path in Path(folder).glob(f'.*{UNFINISHED}'):
-        remove(path)
+        former = path.with_name(path.name[1:].removesuffix(OUTDATED))
+        if path.name.endswith(OUTDATED) and not former.exists():
+            path.replace(former)
+        else:
+            remove(path)
 
 
 def lock_file(file: IO, wait: bool = True) -> bool:
@@ -99,8 +111,8 @@ def _put_in_place(unfinished: Path, path: Path, sync: bool) -> None:
     for part in (unfinished, *unfinished.rglob('*')) if sync else ():
         _sync(part)
     if path.is_dir():
-        # A folder cannot be replaced in one step, so the old one is renamed first and removed last.
-        outdated = path.with_name(f'.{path.name}.outdated{UNFINISHED}')
+        # The old one is renamed first and removed last.
+        outdated = path.with_name(f'.{path.name}{OUTDATED}')
         remove(outdated)
         path.replace(outdated)
         unfinished.replace(path)

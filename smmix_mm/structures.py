@@ -144,8 +144,8 @@ class MixedBatch:
     Attributes:
         images: ``(B, C, H, W)``; AutoMix has the unmixed batch after the mixed one, ``2 B`` images and labels.
         targets: Soft labels ``(B, classes)`` of the whole images.
-        share: The source's part of the area, one number or one for each image ``(B, 1)``; None where a stock
-            augmentation does not return it.
+        share: The source's part of the area, one number, possibly a tensor ``()``, or one for each image ``(B, 1)``;
+            None where a stock augmentation does not return it.
         source_mask: Where the source was pasted: ``(B, h, w)``, or ``(h, w)`` for all images, of tokens, of pixels or
             of any grid that divides the images. Bool, or the source's part from 0 to 1 where images are blended. None
             where ``source_box`` says it, where no region was pasted, and for stock augmentations.

@@ -604,6 +604,7 @@ def test_a_family_includes_its_subclasses(vit_arch, pvt_arch, cait_arch, swin_ar
     ('family', 'settings', 'message'),
     [
         ('vit', dict(out_type='raw'), "out_type='raw'.*use out_type='cls_token'"),
+        ('vit', dict(out_indices=[1]), r'out_indices .* have to end with the last one, 2, .* but got \(1,\)'),
         ('vit', dict(final_norm=False), 'final_norm=False.*set final_norm=True'),
         ('vit', dict(final_norm=False, out_type='featmap'), 'final_norm=False.*featmap.*set final_norm=True'),
         ('pvt', dict(out_type='featmap'), "out_type='cls_token'.*'featmap'"),

@@ -34,6 +34,14 @@ def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path):
     assert set(tmp_path.iterdir()) == set(kept)
 
 
+def test_a_folder_that_was_being_replaced_gets_its_name_back(tmp_path):
+    (tmp_path / '.best.pth.outdated.unfinished/shard').mkdir(parents=True)
+    (tmp_path / '.best.pth.unfinished').mkdir()
+    remove_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ['best.pth']
+    assert (tmp_path / 'best.pth/shard').is_dir()
+
+
 def test_what_a_killed_process_left_half_written_does_not_hinder_the_next(tmp_path):
     (tmp_path / '.data.unfinished/old').mkdir(parents=True)
     (tmp_path / '.data.outdated.unfinished/older').mkdir(parents=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from smmix_mm.checkpoint import check_fit, find_weights, hand_on, read_checkpoint
+from smmix_mm.datasets.class_lists import find_scope_and_name
 from smmix_mm.datasets.layout import check_data_layout
 from smmix_mm.datasets.own_data import check_own_data, read_config
 from smmix_mm.engine import build_runner, complete_dataloaders, distributed_run
@@ -113,7 +114,7 @@ def apply_out(cfg: Config, args: argparse.Namespace) -> None:
             cfg.test_evaluator = [*list_evaluators(cfg), dict(type=dump_type, out_file_path=out)]
         path.parent.mkdir(parents=True, exist_ok=True)
         return
-    writing = [evaluator for evaluator in list_evaluators(cfg) if str(evaluator.get('type')).endswith('IoUMetric')]
+    writing = [evaluator for evaluator in list_evaluators(cfg) if find_scope_and_name(evaluator)[1] == 'IoUMetric']
     if path.suffix or not writing:
         raise ValueError(
             f'--out has to be a file that ends in {", ".join(FORMATS)}, or, for segmentation, a folder for the '
@@ -136,11 +137,11 @@ def has_labels(cfg: Config) -> bool:
     dataset = cfg.test_dataloader.dataset
     if dataset.get('with_label') is False:
         return False
-    if str(dataset.get('type')).endswith('ImageNet') and dataset.get('split') == 'test':
+    if find_scope_and_name(dataset)[1] == 'ImageNet' and dataset.get('split') == 'test':
         return False
     # mmseg's folders.
     prefix = dataset.get('data_prefix')
-    segments = any(str(evaluator.get('type')).endswith('IoUMetric') for evaluator in list_evaluators(cfg))
+    segments = any(find_scope_and_name(evaluator)[1] == 'IoUMetric' for evaluator in list_evaluators(cfg))
     return not (segments and isinstance(prefix, dict) and 'seg_map_path' not in prefix)
 
 

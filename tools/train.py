@@ -70,13 +70,13 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
 
 def check_pretrained(cfg: Config) -> None:
     """Refuses missing local checkpoints before the data is read and the model is built."""
-    for part in ('backbone', 'teacher', 'teacher.backbone'):
-        settings = cfg.get('model', {})
+    for part in ('model', 'model.backbone', 'model.teacher', 'model.teacher.backbone'):
+        settings = cfg
         for step in part.split('.'):
             settings = settings.get(step) or {}
         init_cfgs = settings.get('init_cfg') or []
         for init_cfg in init_cfgs if isinstance(init_cfgs, list) else [init_cfgs]:
-            check_exists(init_cfg.get('checkpoint'), f'model.{part}.init_cfg.checkpoint')
+            check_exists(init_cfg.get('checkpoint'), f'{part}.init_cfg.checkpoint')
 
 
 def check_exists(path: str | None, setting: str) -> None:

@@ -8,6 +8,7 @@ from smmix_mm.registry import ADAPTERS
 from smmix_mm.structures import Features
 
 from .base import Adapter, Tap, opened, read_scores, split_heads
+from .feature_map import check_last_output
 
 
 @ADAPTERS.register_module()
@@ -18,7 +19,8 @@ class VisionTransformerAdapter(Adapter):
     ``out_type='avg_featmap'``, the norm that the backbone applies after its average pooling. Layers are blocks.
 
     Args:
-        backbone (VisionTransformer): With ``out_type`` other than ``'raw'`` and the stock attention.
+        backbone (VisionTransformer): With ``out_type`` other than ``'raw'``, the stock attention and ``out_indices``
+            that end with the last block.
 
     Raises:
         ValueError: If the backbone has no normalised tokens in these settings, or its head gives no logits.
@@ -38,6 +40,7 @@ class VisionTransformerAdapter(Adapter):
                 f'final_norm=False of VisionTransformer with out_type={backbone.out_type!r} gives no normalised '
                 f'tokens, which are needed to classify regions; set final_norm=True'
             )
+        check_last_output(backbone, len(backbone.layers) - 1)
         last_attention = backbone.layers[-1].attn
         if not isinstance(last_attention, MultiheadAttention):
             raise ValueError(

@@ -9,12 +9,12 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate
 from mmengine.device import get_device
-from mmengine.registry import DATASETS
 from mmpretrain.apis import ImageClassificationInferencer as StockInferencer
 from mmpretrain.structures import DataSample
 from mmpretrain.visualization import UniversalVisualizer
 
 from smmix_mm.datasets import LoadImage
+from smmix_mm.datasets.class_lists import find_classes, find_scope_and_name
 
 from .loading import load_model
 from .pictures import PictureInputs, read_config
@@ -34,7 +34,7 @@ class ImageClassificationInferencer(PictureInputs, StockInferencer):
         pretrained (str | Path): A checkpoint, or an address that mmengine reads.
         device (str | torch.device, optional): Defaults to None: a GPU if there is one.
         classes (Sequence[str], optional): Names of the classes. Defaults to None: those in the checkpoint, or those of
-            the test dataset's class.
+            the test dataset.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -51,7 +51,9 @@ class ImageClassificationInferencer(PictureInputs, StockInferencer):
         cfg = read_config(model, pretrained)
         classifier, content = load_model(cfg, pretrained)
         stored = (content.get('meta') or {}).get('dataset_meta')
-        classifier._dataset_meta = stored or getattr(DATASETS.get(cfg.test_dataloader.dataset.type), 'METAINFO', {})
+        dataset = cfg.test_dataloader.dataset
+        named = find_classes(dataset, 'test_dataloader', find_scope_and_name(dataset)[0] or 'mmpretrain')
+        classifier._dataset_meta = stored or ({} if named is None else dict(classes=named))
         classifier._config = cfg
         super().__init__(classifier, pretrained=False, device=device or get_device(), classes=classes)
 

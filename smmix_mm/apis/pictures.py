@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 
-from smmix_mm.datasets.image_folders import PICTURES
+from smmix_mm.datasets.image_folders import PICTURES, list_pictures
 from smmix_mm.datasets.own_data import complete_own_data
 from smmix_mm.files import free_name
 from smmix_mm.visualization.save_pictures import find_loader
@@ -15,7 +15,7 @@ from smmix_mm.visualization.save_pictures import find_loader
 Picture = str | Path | np.ndarray
 
 
-def list_pictures(inputs: Picture | Sequence[Picture]) -> list[str | np.ndarray]:
+def list_inputs(inputs: Picture | Sequence[Picture]) -> list[str | np.ndarray]:
     """Lists the pictures that an inferencer is called with.
 
     Args:
@@ -27,7 +27,7 @@ def list_pictures(inputs: Picture | Sequence[Picture]) -> list[str | np.ndarray]
         TypeError: If something else is given.
     """
     if isinstance(inputs, str | Path) and Path(inputs).is_dir():
-        found = sorted(str(path) for path in Path(inputs).iterdir() if path.suffix.lower() in PICTURES)
+        found = [str(path) for path in list_pictures(Path(inputs), deep=False)]
         if not found:
             raise FileNotFoundError(f'folder {inputs} holds no pictures: no file ends in {", ".join(sorted(PICTURES))}')
         return found
@@ -66,7 +66,7 @@ class PictureInputs:
     def _inputs_to_list(self, inputs: Picture | Sequence[Picture]) -> list[str | np.ndarray]:
         # Called first in every call: names of drawings are unique within a call.
         self._taken = set()
-        return list_pictures(inputs)
+        return list_inputs(inputs)
 
     def _read_drawn(self, inputs: Sequence, folder: str | Path | None) -> Iterator[tuple[np.ndarray, str, str | None]]:
         """Reads each picture as RGB, and names it and the PNG file that its drawing is written to, if any."""

@@ -154,12 +154,11 @@ _restricted_pickle = SimpleNamespace(
 )
 
 
-def read_file(file: Any, map_location: Any = 'cpu', mmap: bool | None = None) -> Any:
-    """Reads a file of ``torch.save``, in its present or its former format.
+def read_file(file: Any, mmap: bool | None = None) -> Any:
+    """Reads a file of ``torch.save``, in its present or its former format, to the CPU.
 
     Args:
         file (str | Path | IO[bytes]): A path, or an open file.
-        map_location (Any): As in ``torch.load``. Defaults to ``'cpu'``.
         mmap (bool, optional): As in ``torch.load``; not for the former format. Defaults to None.
 
     Returns:
@@ -168,7 +167,7 @@ def read_file(file: Any, map_location: Any = 'cpu', mmap: bool | None = None) ->
     Raises:
         ValueError: If the file cannot be read, or is a TorchScript program.
     """
-    return _read(torch.load, file, map_location, mmap)
+    return _read(torch.load, file, 'cpu', mmap)
 
 
 @contextmanager

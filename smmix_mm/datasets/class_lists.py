@@ -31,9 +31,9 @@ class ClassList:
     names: tuple[str, ...]
 
 
-def find_scope_and_name(dataset: Mapping) -> tuple[str, str]:
-    """The package of a dataset's type, empty if it is not named, and the name of the type."""
-    kind = dataset['type']
+def find_scope_and_name(settings: Mapping) -> tuple[str, str]:
+    """The package of a ``type``, empty if it is not named, and the name of the type, empty if there is none."""
+    kind = settings.get('type') or ''
     # Python-style configs hold the class itself.
     path = kind if isinstance(kind, str) else f'{kind.__module__}.{kind.__name__}'
     return path.split('.')[0] if '.' in path else '', path.rpartition('.')[2]

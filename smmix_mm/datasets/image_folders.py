@@ -18,6 +18,17 @@ PICTURES = {
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')
 
 
+def list_pictures(folder: Path, deep: bool = True) -> list[Path]:
+    """Lists the pictures in a folder, sorted, without hidden files.
+
+    Args:
+        folder (Path): The folder.
+        deep (bool): Whether those of its sub-folders are listed too. Defaults to True.
+    """
+    found = folder.rglob('*') if deep else folder.iterdir()
+    return sorted(path for path in found if path.suffix.lower() in PICTURES and path.name[0] != '.' and path.is_file())
+
+
 def find_image_folder(dataset: Mapping) -> Path | None:
     """The folder of a dataset of images; None if it is not on local disk."""
     root = dataset.get('data_root') or ''

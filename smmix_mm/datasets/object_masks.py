@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from mmcv.transforms import Compose, LoadImageFromFile
 from torch import Tensor
 
+from .class_lists import shorten
 from .coco_files import find_coco_fault, find_empty_part
 
 
@@ -40,6 +42,13 @@ class CocoMasks:
         # It prints its progress.
         with contextlib.redirect_stdout(io.StringIO()):
             self.coco.createIndex()
+        counts = Counter(Path(image['file_name']).name for image in content['images'])
+        repeated = sorted(name for name, count in counts.items() if count > 1)
+        if repeated:
+            raise ValueError(
+                f'{path} has several images of the file name {shorten(repeated)}; pictures are found by their file '
+                f'names, so give each image another one'
+            )
         self.ids = {Path(image['file_name']).name: image['id'] for image in content['images']}
 
     def __call__(self, path: str | Path) -> np.ndarray | None:

@@ -15,7 +15,7 @@ from mmengine.registry import DATASETS, init_default_scope
 
 from .class_lists import find_counts, find_datasets, find_given_classes, find_scope_and_name, find_transforms, shorten
 from .class_values import FILE, read_class_values
-from .image_folders import PICTURES, find_class_folders, find_image_folder, has_class_folders
+from .image_folders import find_class_folders, find_image_folder, has_class_folders, list_pictures
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # File with the names of the classes of listed images, one per line, in the order of the labels.
@@ -186,11 +186,6 @@ def _find_suffix(folder: Path) -> str | None:
     """The commonest suffix of the pictures in a folder."""
     counts = Counter(path.suffix for path in list_pictures(folder))
     return max(counts, key=counts.get, default=None)
-
-
-def list_pictures(folder: Path) -> list[Path]:
-    """The pictures in a folder at any depth, sorted, without hidden ones."""
-    return [path for path in sorted(folder.rglob('*')) if path.suffix.lower() in PICTURES and path.name[0] != '.']
 
 
 def _complete_evaluator(evaluator: Mapping, dataset: Mapping, count: int) -> None:

@@ -8,6 +8,7 @@ from mmpretrain.datasets.transforms import auto_augment as stock
 
 from smmix_mm.registry import TRANSFORMS
 
+from .class_lists import find_scope_and_name
 from .memory_layout import check_pixels, store_densely
 
 
@@ -37,11 +38,7 @@ class RandAugment(stock.RandAugment):
                     f'but got {policies!r}'
                 )
             policies = stock.RANDAUG_POLICIES[policies]
-        policies = [
-            {**policy, 'type': FASTER.get(policy['type'].removeprefix('mmpretrain.'), policy['type'])}
-            for policy in policies
-        ]
-        super().__init__(policies, *args, **kwargs)
+        super().__init__([{**policy, 'type': _pick_faster(policy)} for policy in policies], *args, **kwargs)
 
     def transform(self, results: dict) -> dict:
         check_pixels(results['img'], 'RandAugment')
@@ -85,6 +82,11 @@ class Contrast(stock.Contrast):
 
 
 FASTER = {name: f'smmix_mm.{name}' for name in ('AutoContrast', 'Equalize', 'Contrast')}
+
+
+def _pick_faster(policy: dict) -> str | type:
+    scope, name = find_scope_and_name(policy)
+    return FASTER.get(name, policy['type']) if scope in ('', 'mmpretrain') else policy['type']
 
 
 def map_values(image: np.ndarray, make_table: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

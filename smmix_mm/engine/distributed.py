@@ -18,6 +18,7 @@ from mmengine.registry import MODEL_WRAPPERS
 from torch import distributed as torch_dist
 from torch.nn.parallel import DistributedDataParallel
 
+from smmix_mm.datasets.class_lists import find_scope_and_name
 from smmix_mm.resume.ranks import read_timeout
 
 # Each launcher's variables for the rank, the number of processes, and the rank on one machine.
@@ -112,7 +113,7 @@ def wrap_on_cpu(cfg: Config) -> None:
         cfg.model_wrapper_cfg = _ddp_on_cpu(cfg.get('model_wrapper_cfg'), find_unused_parameters=find_unused)
         return
     cfg.strategy = cfg.get('strategy') or dict(type='DDPStrategy')
-    if str(cfg.strategy.type).rpartition('.')[2] == 'DDPStrategy':
+    if find_scope_and_name(cfg.strategy)[1] == 'DDPStrategy':
         cfg.strategy.model_wrapper = _ddp_on_cpu(cfg.strategy.get('model_wrapper'))
 
 

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from smmix_mm.checkpoint.weights import keep_metadata
 from smmix_mm.compat import FSDP_ON_CPU
+from smmix_mm.datasets.class_lists import find_scope_and_name
 from smmix_mm.mixing.base import MixingMethod
 from smmix_mm.registry import FUNCTIONS, STRATEGIES
 
@@ -93,7 +94,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
     def build_optim_wrapper(
         self, optim_wrapper: Optimizer | BaseOptimWrapper | dict, model: nn.Module | None = None
     ) -> BaseOptimWrapper:
-        if isinstance(optim_wrapper, Mapping) and str(optim_wrapper.get('type')).endswith('AmpOptimWrapper'):
+        if isinstance(optim_wrapper, Mapping) and find_scope_and_name(optim_wrapper)[1] == 'AmpOptimWrapper':
             # mmengine recognises only its own AmpOptimWrapper, by name.
             optim_wrapper.setdefault('use_fsdp', True)
         with FullyShardedDataParallel.summon_full_params(model):

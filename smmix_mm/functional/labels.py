@@ -54,7 +54,7 @@ def attended_labels(
         target_targets (Tensor): Labels ``(B, classes)`` of the targets.
         attention (Tensor): Attention of the mixed images ``(B, h, w)``, as in :func:`attention_share`.
         mask (Tensor): ``(B, h, w)`` or ``(h, w)`` bool, True where source tokens were pasted.
-        area_share (float | Tensor): The source's part of the area, a number in [0, 1].
+        area_share (float | Tensor): The source's part of the area, in [0, 1]: one number, or ``(B, 1)``.
 
     Returns:
         Tensor: ``(B, classes)``.

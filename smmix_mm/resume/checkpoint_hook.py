@@ -41,8 +41,8 @@ class CheckpointHook(MMEngineCheckpointHook):
     stored too. On SIGTERM, the train loops of ``smmix_mm`` save ``interrupted_iter_<n>.pth`` through this hook; the
     next ordinary checkpoint replaces it.
 
-    If ``out_dir`` is not on a local disk, checkpoints are written as in mmengine, and ``interrupted_iter_<n>.pth`` stays
-    there.
+    If ``out_dir`` is not on a local disk, checkpoints are written as in mmengine, and ``interrupted_iter_<n>.pth`` is
+    not removed.
 
     Args:
         **kwargs: As in mmengine's ``CheckpointHook``.

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine.dist import is_main_process
@@ -84,11 +85,15 @@ class SavePictures(Hook):
                 )
 
     def _name(self, path: Path) -> str:
-        """Returns the image's name, with a number if an image of another folder has the same name."""
-        name, number = path.name, 1
+        """Returns the image's name, with a number if an image of another folder has the same name.
+
+        Where OpenCV does not write files of that kind, such as GIF, the drawing is a PNG file.
+        """
+        suffix = path.suffix if cv2.haveImageWriter(path.name) else '.png'
+        name, number = path.stem + suffix, 1
         while name in self.taken:
             number += 1
-            name = f'{path.stem}_{number}{path.suffix}'
+            name = f'{path.stem}_{number}{suffix}'
         self.taken.add(name)
         return name
 

@@ -160,6 +160,10 @@ def test_faulty_images_and_copies_are_left_out_of_the_lists(shapes, convert):
         file.write('\n')
     code, out = convert('own_folders.py', '--data-root', root)
     assert 'is blank' in out
+    (root / 'val.txt').unlink()
+    code, out = convert('own_folders.py', '--data-root', root)
+    assert code == 1
+    assert 'val.txt: does not exist' in out
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,14 @@ def test_pictures_that_the_file_does_not_list_have_no_mask(masks):
     assert masks('unknown.jpg') is None
 
 
+def test_pictures_of_one_name_are_refused(root, tmp_path):
+    content = json.loads((root / 'annotations/instances_val.json').read_text())
+    content['images'][1]['file_name'] = 'other/000000.jpg'
+    (tmp_path / 'twice.json').write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r'twice\.json has several images of the file name 000000\.jpg'):
+        CocoMasks(tmp_path / 'twice.json')
+
+
 def test_files_of_another_kind_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'none\.json'):
         CocoMasks(tmp_path / 'none.json')

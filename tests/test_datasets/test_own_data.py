@@ -2,8 +2,10 @@
 
 import copy
 import functools
+import importlib
 import json
 import os
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -80,6 +82,18 @@ def test_inferencers_and_programs_fill_in_the_classes(shapes, tmp_path):
     for loader in LOADERS:
         cfg[loader].dataset.data_root = str(tmp_path / 'gone')
     assert read_inferencer_config(cfg, 'weights.pth').model.head.num_classes == 2
+
+
+def test_methods_are_compared_on_own_data(shapes, monkeypatch):
+    """The classes of the data are in the criterion of the method and in the teacher too."""
+    monkeypatch.syspath_prepend(ROOT / 'tools/benchmarks')
+    compare = importlib.import_module('compare')
+    config = ROOT / f'configs/own_data/{FOLDERS}.py'
+    options = ['--methods', 'tokenmix', '--model', config, '--cfg-options', f'data_root={shapes / "folders"}']
+    monkeypatch.setattr(sys, 'argv', ['compare.py', *map(str, options)])
+    cfg = compare.build_config('tokenmix', 0, 'teacher.pth', compare.parse_args())
+    assert cfg.model.head.num_classes == cfg.model.teacher.head.num_classes == 2
+    assert cfg.model.head.loss.loss_weight == 1 / 2
 
 
 @pytest.mark.parametrize('name', [COCO, 'retinanet_pvt-tiny_fpn_1xb2-12e_own'])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import reference
 import torch
+from conftest import backbone_cfg, head_cfg, neck_cfg
 from mmengine.optim import OptimWrapper
 from mmpretrain.models.classifiers import ImageClassifier
 from mmpretrain.models.utils import ClsDataPreprocessor
@@ -759,6 +760,30 @@ def test_pretrained_weights_of_a_backbone_are_loaded_whole(tmp_path, make_classi
     assert [linear.weight.std().item() for linear in model.head.modules() if isinstance(linear, nn.Linear)] == [
         pytest.approx(0.02, rel=0.3)
     ]
+
+
+@pytest.mark.parametrize('of', ['model', 'teacher'])
+def test_parts_that_a_checkpoint_does_not_have_stay_as_they_were_drawn(tmp_path, make_classifier, of):
+    source = make_classifier('swin')
+    torch.save(dict(state_dict=source.backbone.state_dict()), tmp_path / 'source.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'source.pth'), strict=True, fresh=('norm0',))
+    backbone = dict(out_indices=(0, 1), init_cfg=init_cfg)
+    if of == 'model':
+        model = make_classifier('swin', backbone=backbone)
+    else:
+        teacher = dict(
+            type='mmpretrain.ImageClassifier',
+            backbone=backbone_cfg('swin', **backbone),
+            neck=neck_cfg('swin'),
+            head=head_cfg('swin'),
+        )
+        model = make_classifier('swin', teacher=teacher, augments=[dict(type='smmix_mm.AttentiveMix', cell_size=8)])
+    loaded = model.backbone if of == 'model' else model.teacher.model.backbone
+    drawn = loaded.norm0.weight.clone()
+    model.init_weights()
+    assert torch.equal(loaded.norm0.weight, drawn)
+    for name, value in source.backbone.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name]), name
 
 
 @pytest.mark.parametrize('family', ['vit', 'swin'])

@@ -20,6 +20,7 @@ from mmengine.fileio import dump, load
 
 from smmix_mm.checkpoint import check_fit, find_weights, hand_on, read_checkpoint
 from smmix_mm.configs import CONFIGS
+from smmix_mm.datasets.class_lists import find_scope_and_name
 from smmix_mm.datasets.corrupt import STRENGTHS
 from smmix_mm.datasets.image_folders import find_image_folder
 from smmix_mm.datasets.layout import check_data_layout
@@ -179,9 +180,9 @@ def corrupt_own(dataset: Mapping[str, Any], severities: Iterable[int]) -> dict[s
 
 def keep_size(pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Resizes images to the size of the centre crop: those of ImageNet-C are cropped already, and scored whole."""
-    crops = [step['crop_size'] for step in pipeline if str(step['type']).endswith('CenterCrop')]
+    crops = [step['crop_size'] for step in pipeline if find_scope_and_name(step)[1] == 'CenterCrop']
     return [
-        {**step, 'scale': crops[-1]} if crops and str(step['type']).endswith('ResizeEdge') else dict(step)
+        {**step, 'scale': crops[-1]} if crops and find_scope_and_name(step)[1] == 'ResizeEdge' else dict(step)
         for step in pipeline
     ]
 

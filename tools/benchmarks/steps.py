@@ -57,9 +57,9 @@ def autocast(device: torch.device, amp: str | None) -> AbstractContextManager:
     return torch.autocast(device.type, getattr(torch, amp)) if amp else nullcontext()
 
 
-def training_step(model: MixingClassifier, batch: Batch, amp: str | None = None) -> Callable[[], None]:
-    """Returns mmengine's own step: preprocessing, forward, losses, backward and AdamW, with autocast to ``amp``."""
-    optim_wrapper = build_optim_wrapper(model, amp)
+def training_step(model: MixingClassifier, batch: Batch) -> Callable[[], None]:
+    """Returns mmengine's own step: preprocessing, forward, losses, backward and AdamW."""
+    optim_wrapper = build_optim_wrapper(model, None)
 
     def step() -> None:
         model.train_step(batch, optim_wrapper)

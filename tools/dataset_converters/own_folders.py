@@ -99,6 +99,9 @@ def check_lists(root: Path, images: Mapping[str, list[Path]], report: Report) ->
     """Reports faulty lines, images of both lists, and images of none."""
     listed: dict[str, set[Path]] = {}
     for part, name in LISTS.items():
+        if not (root / name).is_file():
+            report.refuse(root / name, 'does not exist')
+            return
         try:
             check_image_list(root / name, root, {}, len(images), f'{part}_dataloader')
         except ValueError as error:

@@ -19,7 +19,7 @@ from folders import Report, build_parser, find_copies, inspect, measure, read_im
 from PIL import Image
 
 from smmix_mm.datasets.class_values import FILE, IGNORED, number_values, pack, read_class_values, read_mask, unpack
-from smmix_mm.datasets.own_data import list_pictures
+from smmix_mm.datasets.image_folders import list_pictures
 
 SPLITS = ('train', 'val')
 # With more values than this, a mask was resized or compressed, or shows no classes.

@@ -12,7 +12,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from smmix_mm.checkpoint import load_except, read_checkpoint, read_weights
-from smmix_mm.datasets.image_folders import PICTURES
+from smmix_mm.datasets.class_lists import find_scope_and_name
+from smmix_mm.datasets.image_folders import list_pictures
 from smmix_mm.engine import build_model, needs_teacher, read_method, with_method, with_teacher
 from smmix_mm.models import MixingClassifier
 from smmix_mm.models.pretrained import TRAINING_ONLY
@@ -31,7 +32,7 @@ def use_method(cfg: Config, name: str, checkpoint: str | None, settings: Mapping
         ValueError: If the method needs a teacher, and there is no checkpoint.
     """
     cfg = with_method(cfg, read_method(name, settings))
-    if cfg.model.type.rpartition('.')[2] == 'ImageClassifier':
+    if find_scope_and_name(cfg.model)[1] == 'ImageClassifier':
         cfg.model.type = 'smmix_mm.MixingClassifier'
     augments = cfg.model.train_cfg.augments
     if not augments:
@@ -134,7 +135,7 @@ def list_images(paths: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
         paths (Iterable[Path]): Files and folders.
     """
     for path in paths:
-        inside = [file for file in sorted(path.rglob('*')) if file.is_file() and file.suffix.lower() in PICTURES]
+        inside = list_pictures(path)
         if not inside:
             yield path, Path(path.name)
         for file in inside:

@@ -16,8 +16,9 @@ PATIENCE = 'early_stopping'
 class EarlyStoppingHook(MMEngineEarlyStoppingHook):
     """mmengine's ``EarlyStoppingHook``, which a resumed run continues.
 
-    The best score, and the number of validations since, are in the checkpoints. A run that was stopped does not go on
-    when it is resumed, unless ``patience`` or ``stopping_threshold`` is raised.
+    The best score, and the number of validations since, are in the checkpoints. A run that was stopped by them does not
+    go on when it is resumed, unless ``patience`` or ``stopping_threshold`` is raised. One that ``check_finite`` stopped
+    goes on.
 
     Args:
         monitor (str): Name of the metric, such as ``'accuracy/top1'``.

@@ -134,8 +134,8 @@ class PVT(BaseModule):
         drop_rate (float): Dropout after position embeddings and inside the blocks, in [0, 1). Defaults to 0.
         drop_path_rate (float): Stochastic depth of the last block, in [0, 1); it rises linearly from 0 in the first.
             Defaults to 0.
-        frozen_stages (int): Number of stages, from the first, that are not trained and stay in evaluation mode; -1
-            and 0 freeze none. Defaults to -1.
+        frozen_stages (int): Number of stages, from the first, that are not trained and stay in evaluation mode, except
+            for the dropout after position embeddings; -1 and 0 freeze none. Defaults to -1.
         with_cp (bool): Gradient checkpointing: recompute each block in the backward pass to save memory. Defaults to
             False.
         init_cfg (dict | list[dict], optional): Without it, the published initialisation. ``type='Pretrained'`` takes

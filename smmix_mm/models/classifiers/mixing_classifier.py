@@ -249,7 +249,7 @@ def _backbone_loaded_last(backbone: BaseModule) -> Iterator[None]:
         yield
     finally:
         backbone.init_cfg = written
-    load_backbone(backbone, pretrained['checkpoint'], pretrained['prefix'])
+    load_backbone(backbone, pretrained['checkpoint'], pretrained['prefix'], pretrained['fresh'])
 
 
 def _with_channels_last(_preprocessor: nn.Module, _args: tuple, data: dict) -> dict:

@@ -104,7 +104,7 @@ class Teacher:
         if self._has_head:
             load_classifier(self.model, *checkpoint)
         else:
-            load_backbone(self.model.backbone, *checkpoint)
+            load_backbone(self.model.backbone, *checkpoint, self._checkpoint['fresh'])
         self._is_loaded = True
         # Some backbones derive tensors from their weights when they are set to evaluation, which no state_dict has.
         self.model.eval()
