@@ -13,12 +13,10 @@ from mmengine.fileio import dump
 from torch import Tensor
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from smmix_mm.checkpoint import check_fit, find_weights, hand_on, read_checkpoint
 from smmix_mm.datasets.class_lists import find_scope_and_name
 from smmix_mm.datasets.layout import check_data_layout
 from smmix_mm.datasets.own_data import check_own_data, read_config
-from smmix_mm.engine import build_runner, complete_dataloaders, distributed_run
-from smmix_mm.models.pretrained import TRAINING_ONLY
+from smmix_mm.engine import build_test_runner, complete_dataloaders, distributed_run, keep_test
 from smmix_mm.unwrapping import unwrap_model
 from smmix_mm.visualization import SavePictures
 
@@ -70,11 +68,7 @@ def parse_args() -> argparse.Namespace:
 
 def test(cfg: Config, args: argparse.Namespace) -> None:
     """Tests the model, and keeps no reference to it."""
-    runner = build_runner(cfg)
-    if '://' not in args.checkpoint:
-        content = read_checkpoint(args.checkpoint)
-        check_fit(runner.model, find_weights(content, args.checkpoint), args.checkpoint, TRAINING_ONLY)
-        hand_on(args.checkpoint, content)
+    runner = build_test_runner(cfg)
     roi_head = getattr(unwrap_model(runner.model), 'roi_head', None)
     if args.tta and getattr(roi_head, 'with_mask', False):
         # mmdet merges boxes only.
@@ -191,11 +185,6 @@ def main() -> None:
     cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
-    cfg.load_from = args.checkpoint
-    cfg.resume = False
-    # Checkpoints are not sharded, so the model is tested unsharded, however it was trained.
-    if cfg.get('runner_type') == 'FlexibleRunner':
-        cfg.pop('runner_type')
     if args.amp:
         cfg.test_cfg = {**(cfg.get('test_cfg') or {}), 'fp16': True}
     if args.out:
@@ -204,9 +193,7 @@ def main() -> None:
     if judging and not has_labels(cfg):
         apply_no_labels(cfg, args)
     complete_dataloaders(cfg, pin_memory=not args.no_pin_memory)
-    # Builds only the parts that the test needs.
-    cfg.train_dataloader = cfg.train_cfg = cfg.optim_wrapper = cfg.param_scheduler = None
-    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+    keep_test(cfg, args.checkpoint)
     check_data_layout(cfg, ('test_dataloader',))
     check_own_data(cfg, ('test_dataloader',))
     if args.tta:

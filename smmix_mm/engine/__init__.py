@@ -15,7 +15,7 @@ from .hooks import (
 )
 from .methods import METHODS, add_method_settings, needs_teacher, read_method, with_method, with_teacher
 from .multi_test_loop import MultiTestLoop
-from .runners import build_model, build_runner, get_model
+from .runners import build_model, build_runner, build_test_runner, get_model, keep_test
 from .schedulers import GroupedCosineAnnealingLR
 from .strategies import FSDPStrategy
 
@@ -36,9 +36,11 @@ __all__ = [
     'add_method_settings',
     'build_model',
     'build_runner',
+    'build_test_runner',
     'complete_dataloaders',
     'distributed_run',
     'get_model',
+    'keep_test',
     'needs_teacher',
     'read_method',
     'with_method',

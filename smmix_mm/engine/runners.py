@@ -10,8 +10,9 @@ from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
 
-from smmix_mm.checkpoint import load_except, read_weights
+from smmix_mm.checkpoint import check_fit, find_weights, hand_on, load_except, read_checkpoint, read_weights
 from smmix_mm.configs import get_config
+from smmix_mm.datasets.own_data import complete_own_data
 from smmix_mm.models.pretrained import TRAINING_ONLY
 
 from .strategies import MMEngineFSDPStrategy
@@ -46,13 +47,50 @@ def get_model(name: str, checkpoint: str | None = None, **settings: Any) -> nn.M
         **settings: As in :func:`build_model`.
 
     Raises:
-        FileNotFoundError: If there is no such config or checkpoint.
+        FileNotFoundError: If there is no such config or checkpoint, or the config is for own data that is not there.
         ValueError: If the checkpoint is broken or of another model.
     """
-    model = build_model(get_config(name), **settings)
+    cfg = get_config(name)
+    complete_own_data(cfg)
+    model = build_model(cfg, **settings)
     if checkpoint is not None:
         load_except(model, read_weights(checkpoint), checkpoint, TRAINING_ONLY)
     return model
+
+
+def keep_test(cfg: Config, checkpoint: str) -> None:
+    """Leaves only what the test of a checkpoint needs in a config, in place.
+
+    Checkpoints are not sharded, so the model is tested unsharded, however it was trained.
+
+    Args:
+        cfg (Config): Config of a run.
+        checkpoint (str): A checkpoint, or an address.
+    """
+    cfg.load_from, cfg.resume = checkpoint, False
+    if cfg.get('runner_type') == 'FlexibleRunner':
+        cfg.pop('runner_type')
+    cfg.train_dataloader = cfg.train_cfg = cfg.optim_wrapper = cfg.param_scheduler = None
+    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+
+
+def build_test_runner(cfg: Config) -> Runner:
+    """Builds the runner of a test, and checks that the checkpoint fits its model.
+
+    Args:
+        cfg (Config): From :func:`keep_test`. A checkpoint is read without executing pickled code; an address is left to
+            mmengine.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If it is broken or of another model. Parts that only training uses may differ.
+    """
+    runner = build_runner(cfg)
+    if '://' not in cfg.load_from:
+        content = read_checkpoint(cfg.load_from)
+        check_fit(runner.model, find_weights(content, cfg.load_from), cfg.load_from, TRAINING_ONLY)
+        hand_on(cfg.load_from, content)
+    return runner
 
 
 def build_runner(cfg: Config) -> Runner | FlexibleRunner:

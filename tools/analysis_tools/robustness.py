@@ -18,16 +18,14 @@ from typing import Any
 from mmengine.config import Config, DictAction
 from mmengine.fileio import dump, load
 
-from smmix_mm.checkpoint import check_fit, find_weights, hand_on, read_checkpoint
 from smmix_mm.configs import CONFIGS
 from smmix_mm.datasets.class_lists import find_scope_and_name
 from smmix_mm.datasets.corrupt import STRENGTHS
 from smmix_mm.datasets.image_folders import find_image_folder
 from smmix_mm.datasets.layout import check_data_layout
 from smmix_mm.datasets.own_data import read_config
-from smmix_mm.engine import build_runner, complete_dataloaders
+from smmix_mm.engine import build_test_runner, complete_dataloaders, keep_test
 from smmix_mm.evaluation import ALEXNET_ERRORS, SEVERITIES, mean_corruption_error
-from smmix_mm.models.pretrained import TRAINING_ONLY
 
 OWN, CORRUPTED = 'corruptions', 'ImageNet-C'
 
@@ -187,12 +185,9 @@ def keep_size(pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def test(cfg: Config, checkpoint: str, report: Report) -> None:
+def test(cfg: Config, report: Report) -> None:
     """Tests on all datasets of the config's test loop."""
-    runner = build_runner(cfg)
-    content = read_checkpoint(checkpoint)
-    check_fit(runner.model, find_weights(content, checkpoint), checkpoint, TRAINING_ONLY)
-    hand_on(checkpoint, content)
+    runner = build_test_runner(cfg)
     metrics = runner.test()
     report.top1 = {name: scores['accuracy/top1'] for name, scores in metrics.items()}
     report.images = dict(runner.test_loop.sizes)
@@ -291,12 +286,9 @@ def main() -> None:
         complete_dataloaders(cfg)
         fp16 = args.amp or (cfg.get('test_cfg') or {}).get('fp16', False)
         cfg.test_cfg = dict(type='smmix_mm.MultiTestLoop', sets=sets, fp16=fp16)
-        cfg.work_dir, cfg.load_from, cfg.resume = str(out), args.checkpoint, False
-        # As in tools/test.py: the model is tested unsharded, and only what the test needs is built.
-        cfg.pop('runner_type', None)
-        cfg.train_dataloader = cfg.train_cfg = cfg.optim_wrapper = cfg.param_scheduler = None
-        cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
-        test(cfg, args.checkpoint, report)
+        cfg.work_dir = str(out)
+        keep_test(cfg, args.checkpoint)
+        test(cfg, report)
     out.mkdir(parents=True, exist_ok=True)
     text = write_markdown(report)
     (out / 'robustness.md').write_text(text)

@@ -22,9 +22,9 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
 from sklearn.datasets import load_sample_images
-from steps import ROOT
 from timing import write_report
 
+from smmix_mm.configs import CONFIGS
 from smmix_mm.engine.dataloaders import complete_dataloaders
 from smmix_mm.resume.samples import ResumableLoader, SampleKey
 from smmix_mm.streams import seed_globals, seeded_globals
@@ -59,7 +59,7 @@ def make_images(root: Path, count: int, size: tuple[int, int] = IMAGE_SIZE) -> l
 
 def build_loader(config: str, root: Path, num_workers: int) -> ResumableLoader:
     """Builds the training loader of a config as tools/train.py and the train loop do."""
-    cfg = Config.fromfile(ROOT / config)
+    cfg = Config.fromfile(CONFIGS.parent / config)
     cfg.train_dataloader.dataset.update(data_root=str(root), metainfo=dict(classes=CLASSES))
     cfg.train_dataloader.update(batch_size=BATCH_SIZE, num_workers=num_workers, pin_memory=False)
     complete_dataloaders(cfg)
@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument('--epochs', type=int, default=2, help='epochs over the images, for each number of workers')
     parser.add_argument('--workers', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--device-rates', nargs='+', type=float, default=[500, 1000, 2000], help='images/s of one GPU')
-    parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/benchmarks/data_loading.json')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks/data_loading.json'))
     args = parser.parse_args()
     init_default_scope('mmpretrain')
     torch.set_num_threads(1)

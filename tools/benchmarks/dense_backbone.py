@@ -19,7 +19,6 @@ from smmix_mm.engine.hooks.compile_hook import compile_backbone
 from smmix_mm.engine.hooks.keep_memory_hook import keep_memory
 from smmix_mm.models import PVT
 
-ROOT = Path(__file__).resolve().parents[2]
 SIZES = ('512x512', '800x1344')
 STOCK = 'mmdet.PyramidVisionTransformer'
 OURS = 'smmix_mm.PVT'
@@ -62,7 +61,7 @@ def main() -> None:
     parser.add_argument('--batch-size', type=int, default=2, help="default: 2, the recipes' images per GPU")
     parser.add_argument('--rounds', type=int, default=9)
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/benchmarks/dense_backbone.json')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks/dense_backbone.json'))
     args = parser.parse_args()
     device = torch.device(args.device)
     results = {}

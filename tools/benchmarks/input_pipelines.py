@@ -19,10 +19,10 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from PIL import Image
-from steps import ROOT
 from timing import print_times, time_interleaved, write_report
 from timm.data import create_transform
 
+from smmix_mm.configs import CONFIGS
 from smmix_mm.registry import TRANSFORMS
 
 Step = Callable[[str], object]
@@ -38,7 +38,7 @@ WITHOUT_IMAGE = ('smmix_mm.LoadInstances', 'smmix_mm.LoadLabelMap', 'mmdet.PackD
 
 def classification() -> dict[str, Step]:
     """Pipelines of the DeiT recipe, from a file to a tensor of 8 bits."""
-    ours = Config.fromfile(ROOT / RECIPE).train_pipeline
+    ours = Config.fromfile(CONFIGS.parent / RECIPE).train_pipeline
     former = copy.deepcopy(ours)
     former[0]['imdecode_backend'] = 'pillow'
     former[1].update(type='mmpretrain.RandomResizedCrop', backend='pillow')
@@ -73,7 +73,9 @@ def in_openmmlab(pipeline: list[dict], **annotations: object) -> Step:
 
 def dense(config: str) -> dict[str, Step]:
     """The steps of a training pipeline of detection or segmentation that touch the image."""
-    ours = [step for step in Config.fromfile(ROOT / config).train_pipeline if step['type'] not in WITHOUT_IMAGE]
+    ours = [
+        step for step in Config.fromfile(CONFIGS.parent / config).train_pipeline if step['type'] not in WITHOUT_IMAGE
+    ]
     former, stock = copy.deepcopy(ours), copy.deepcopy(ours)
     former[0]['imdecode_backend'] = 'pillow'
     stock[0] = dict(type='mmcv.LoadImageFromFile')
@@ -105,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--images', type=int, default=100, help='number of JPEGs, all of them in every round')
     parser.add_argument('--rounds', type=int, default=9)
-    parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/benchmarks/input_pipelines.json')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks/input_pipelines.json'))
     args = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

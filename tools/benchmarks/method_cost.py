@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from mmengine.registry import init_default_scope
 from peak_memory import peak_memory
-from steps import MODELS_TIMED, ROOT, build, evaluation, mix, preprocess, random_batch, training_step
+from steps import MODELS_TIMED, build, evaluation, mix, preprocess, random_batch, training_step
 from timing import INNER_REPEATS, print_times, time_interleaved, write_report
 
 from smmix_mm.models import MixingClassifier
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--rounds', type=int, default=9)
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/benchmarks/method_cost.json')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks/method_cost.json'))
     args = parser.parse_args()
     init_default_scope('mmpretrain')
     print(f'{args.model}, batch {args.batch_size}, {args.device}, {args.rounds} rounds')

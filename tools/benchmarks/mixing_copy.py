@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from steps import ROOT, SIDE
+from steps import SIDE
 from timing import time_interleaved, write_report
 
 from smmix_mm import functional
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=9)
     parser.add_argument('--threads', type=int, help="number of CPU threads; default: torch's own")
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/benchmarks/mixing_copy.json')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks/mixing_copy.json'))
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)

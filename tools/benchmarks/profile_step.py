@@ -15,7 +15,7 @@ from unittest import mock
 
 import torch
 from mmengine.registry import init_default_scope
-from steps import MODELS_TIMED, ROOT, build, build_optim_wrapper, random_batch
+from steps import MODELS_TIMED, build, build_optim_wrapper, random_batch
 from timing import add_precision_options, amp_dtype, pick_clock, write_report
 from torch.profiler import ProfilerActivity, profile, record_function
 
@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--steps', type=int, default=9, help='number of steps timed without the profiler')
     add_precision_options(parser)
-    parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/benchmarks/profile_step.json')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks/profile_step.json'))
     args = parser.parse_args()
     args.amp = amp_dtype(args.amp, torch.device(args.device))
     init_default_scope('mmpretrain')

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
-from steps import MODELS_TIMED, ROOT, build, build_optim_wrapper, random_batch
+from steps import MODELS_TIMED, build, build_optim_wrapper, random_batch
 from timing import print_times, time_interleaved, write_report
 
 from smmix_mm.engine.hooks.compile_hook import compile_backbone
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument('--amp', nargs='+', choices=['float32', 'bfloat16'], default=['float32', 'bfloat16'])
     parser.add_argument('--batch-size', type=int, default=4)
     parser.add_argument('--rounds', type=int, default=7)
-    parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/benchmarks/step_rate.json')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks/step_rate.json'))
     args = parser.parse_args()
     init_default_scope('mmpretrain')
     MessageHub.get_instance('step_rate').update_info('seed', 0)

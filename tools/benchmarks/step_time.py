@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from mmengine.registry import init_default_scope
 from peak_memory import peak_memory
-from steps import MODELS_TIMED, ROOT, Batch, autocast, build, build_optim_wrapper, evaluation, preprocess, random_batch
+from steps import MODELS_TIMED, Batch, autocast, build, build_optim_wrapper, evaluation, preprocess, random_batch
 from timing import INNER_REPEATS, Times, add_precision_options, amp_dtype, print_times, time_interleaved, write_report
 from torch import Tensor
 
@@ -173,7 +173,7 @@ def main() -> None:
         action='store_true',
         help="fail where loss or backward wait for the device (torch's sync debug mode; CUDA only)",
     )
-    parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/benchmarks/step_time.json')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks/step_time.json'))
     args = parser.parse_args()
     args.amp = amp_dtype(args.amp, torch.device(args.device))
     if args.sync_debug and torch.device(args.device).type != 'cuda':

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,12 +10,12 @@ from mmengine.optim import OptimWrapper
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from smmix_mm.configs import CONFIGS
 from smmix_mm.engine import build_model
 from smmix_mm.models import MixingClassifier
 from smmix_mm.registry import OPTIM_WRAPPERS
 from smmix_mm.structures import Question
 
-ROOT = Path(__file__).resolve().parents[2]
 MODELS_TIMED = ('deit-tiny', 'deit-small', 'pvt-tiny', 'pvt-small')
 NUM_CLASSES = 1000
 SIDE = 224
@@ -32,7 +31,7 @@ def build(
     channels_last: bool = False,
 ) -> MixingClassifier:
     """Builds the ImageNet model of a name, with methods of equal probability."""
-    cfg = Config.fromfile(ROOT / f'configs/smmix/{name}_smmix_8xb128-300e_in1k.py')
+    cfg = Config.fromfile(CONFIGS / f'smmix/{name}_smmix_8xb128-300e_in1k.py')
     cfg.model.train_cfg = dict(augments=augments)
     torch.manual_seed(0)
     return build_model(cfg, teacher=teacher, channels_last=channels_last).to(device).train()
