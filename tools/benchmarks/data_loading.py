@@ -29,7 +29,7 @@ from smmix_mm.engine.dataloaders import complete_dataloaders
 from smmix_mm.resume.samples import ResumableLoader, SampleKey
 from smmix_mm.streams import seed_globals, seeded_globals
 
-CONFIGS = ('configs/smmix/deit-small_smmix_8xb128-300e_in1k.py', 'configs/smmix/swin-tiny_smmix_8xb128-300e_in1k.py')
+RECIPES = ('configs/smmix/deit-small_smmix_8xb128-300e_in1k.py', 'configs/smmix/swin-tiny_smmix_8xb128-300e_in1k.py')
 # The usual size of ImageNet's images; the quality gives about their mean size in bytes.
 IMAGE_SIZE, JPEG_QUALITY = (500, 375), 97
 CLASSES = tuple(f'n{number:08d}' for number in range(10))
@@ -183,7 +183,7 @@ def print_config(config: str, result: Mapping[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--configs', nargs='+', default=list(CONFIGS), help='default: without and with random erasing')
+    parser.add_argument('--configs', nargs='+', default=list(RECIPES), help='default: without and with random erasing')
     parser.add_argument('--images', type=int, default=320, help='number of JPEGs')
     parser.add_argument('--epochs', type=int, default=2, help='epochs over the images, for each number of workers')
     parser.add_argument('--workers', nargs='+', type=int, default=[0, 1, 2])
