@@ -141,6 +141,6 @@ def test_photographs_are_laid_out_like_imagenet(tmp_path):
         assert 20 < np.asarray(Image.open(path)).std() < 120
     mean_size = np.mean([path.stat().st_size for path in paths])
     assert 80_000 < mean_size < 140_000
-    loader = data_loading.build_loader(data_loading.CONFIGS[0], tmp_path, num_workers=0)
+    loader = data_loading.build_loader(data_loading.RECIPES[0], tmp_path, num_workers=0)
     assert len(loader.dataset) == 12
     assert loader.dataset[3]['inputs'].shape == (3, 224, 224)
