@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config, DictAction
 
 from smmix_mm.configs import CONFIGS
+from smmix_mm.datasets.class_lists import find_scope_and_name
 from smmix_mm.registry import BATCH_AUGMENTS
 
 METHODS = {path.stem: path for path in sorted((CONFIGS / '_base_/methods').glob('*.py'))}
@@ -58,7 +59,7 @@ def read_method(name: str, settings: Mapping[str, Any]) -> Config:
 def with_method(cfg: Config, method: Config) -> Config:
     """Returns a classification config with another mixing method, for example to compare methods on one model.
 
-    The teacher of ``cfg`` is left out.
+    The teacher of ``cfg`` is left out. A stock ``ImageClassifier`` becomes a ``MixingClassifier``.
 
     Args:
         cfg (Config): Config of a classifier; not changed.
@@ -66,6 +67,8 @@ def with_method(cfg: Config, method: Config) -> Config:
             the head's loss, as the files in ``configs/_base_/methods`` do.
     """
     cfg = copy.deepcopy(cfg)
+    if find_scope_and_name(cfg.model)[1] == 'ImageClassifier':
+        cfg.model.type = 'smmix_mm.MixingClassifier'
     # Two copies: overriding one must not change the other.
     cfg.model.train_cfg, cfg.mixing = copy.deepcopy(method.mixing), copy.deepcopy(method.mixing)
     if 'criterion' in method:

@@ -1,7 +1,7 @@
 """Checks of the methods' settings. Errors name the setting, the value found and the value needed."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -38,6 +38,34 @@ def check_whole_number(method: str, name: str, value: Any, least: int) -> int:
     if not (isinstance(value, Integral) and value >= least):
         raise ValueError(f'{name} of {method} has to be a whole number of at least {least}, but got {value!r}')
     return int(value)
+
+
+def check_range(
+    method: str, name: str, value: Any, needed: str, fits: Callable[[float, float], bool], whole: bool = False
+) -> tuple[float, float]:
+    """Checks a setting that is a pair of numbers in order, or one number for both.
+
+    Args:
+        method (str): Name of the method.
+        name (str): Name of the setting.
+        value (Any): Value found.
+        needed (str): Description of the values needed, for the error message.
+        fits (Callable): Returns whether a lower and a higher number are such values.
+        whole (bool): Whether they have to be whole numbers. Defaults to False.
+
+    Returns:
+        tuple[float, float]: The pair; of ints if ``whole``.
+
+    Raises:
+        ValueError: If it is not such a pair.
+    """
+    kind, convert = (Integral, int) if whole else (Real, float)
+    pair = (value, value) if isinstance(value, kind) else value
+    if isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(number, kind) for number in pair):
+        low, high = pair
+        if low <= high and fits(low, high):
+            return convert(low), convert(high)
+    raise ValueError(f'{name} of {method} has to be {needed}, but got {value!r}')
 
 
 def check_choice(method: str, name: str, value: Choice, choices: tuple[Choice, ...]) -> Choice:

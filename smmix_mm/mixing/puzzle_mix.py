@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from numbers import Integral
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from smmix_mm.streams import Streams, random_pairs, to_device
 from smmix_mm.structures import MixedBatch, Question
 
 from .base import Answers, MixingMethod, TrainedModel
-from .checks import NOT_NEGATIVE, POSITIVE, check_number, check_whole_number
+from .checks import NOT_NEGATIVE, POSITIVE, check_number, check_range, check_whole_number
 
 # Factor on the loss, so that half precision does not round its gradient to zero.
 LOSS_SCALE = 1024.0
@@ -94,7 +93,10 @@ class PuzzleMix(MixingMethod):
         super().__init__()
         self.alpha = check_number('PuzzleMix', 'alpha', alpha, *POSITIVE)
         self.transport = transport
-        self.block_powers = _check_block_powers(block_powers)
+        needed = 'a whole number of at least 1 or a pair 1 <= low <= high'
+        self.block_powers = check_range(
+            'PuzzleMix', 'block_powers', block_powers, needed, lambda low, _: low >= 1, whole=True
+        )
         self.num_labels = check_whole_number('PuzzleMix', 'num_labels', num_labels, least=2)
         self.weights = dict(
             beta=check_number('PuzzleMix', 'beta', beta, *NOT_NEGATIVE),
@@ -186,15 +188,3 @@ def cut_graphs(costs: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.nda
         cut = gco.cut_grid_graph(whole[0], differences.astype(np.int32), whole[1], whole[2], algorithm='swap')
         labels.append(cut.reshape(cost.shape[:2]))
     return np.stack(labels)
-
-
-def _check_block_powers(powers: int | Sequence[int]) -> tuple[int, int]:
-    pair = (powers, powers) if isinstance(powers, Integral) else powers
-    if isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2:
-        low, high = pair
-        if isinstance(low, Integral) and isinstance(high, Integral) and 1 <= low <= high:
-            return int(low), int(high)
-    raise ValueError(
-        f'block_powers of PuzzleMix have to be a whole number of at least 1 or a pair 1 <= low <= high, but got '
-        f'{powers!r}'
-    )

@@ -67,9 +67,9 @@ def _as_method(augment: Augment) -> MixingMethod:
 
 def _check_probs(probs: float | Sequence[float] | None, num_methods: int) -> list[float]:
     """Probabilities of the methods and, last, of leaving the batch unmixed; they sum to one."""
+    if not num_methods and not probs:
+        return [1.0]
     if probs is None:
-        if not num_methods:
-            return [1.0]
         return [1 / num_methods] * num_methods + [0.0]
     probs = [float(prob) for prob in (probs if isinstance(probs, Sequence) else [probs])]
     if len(probs) != num_methods:

@@ -1,7 +1,6 @@
 """ResizeMix: pastes the whole source, resized, at a random place."""
 
 from collections.abc import Sequence
-from numbers import Real
 
 import numpy as np
 from torch import Tensor
@@ -13,7 +12,7 @@ from smmix_mm.streams import Streams, random_pairs
 from smmix_mm.structures import MixedBatch
 
 from .base import Answers, MixingMethod
-from .checks import check_choice
+from .checks import check_choice, check_range
 
 
 @BATCH_AUGMENTS.register_module()
@@ -42,7 +41,10 @@ class ResizeMix(MixingMethod):
 
     def __init__(self, side_ratio: float | Sequence[float] = (0.1, 0.8), interpolation: str = 'nearest') -> None:
         super().__init__()
-        self.side_ratio = _check_side_ratio(side_ratio)
+        needed = 'a number in (0, 1] or a pair 0 < low <= high <= 1'
+        self.side_ratio = check_range(
+            'ResizeMix', 'side_ratio', side_ratio, needed, lambda low, high: low > 0 and high <= 1
+        )
         self.interpolation = check_choice('ResizeMix', 'interpolation', interpolation, ('nearest', 'bilinear'))
 
     def forward(self, images: Tensor, targets: Tensor, answers: Answers, streams: Streams) -> MixedBatch:
@@ -73,14 +75,3 @@ class ResizeMix(MixingMethod):
 
     def extra_repr(self) -> str:
         return f'side_ratio={self.side_ratio}, interpolation={self.interpolation!r}'
-
-
-def _check_side_ratio(side_ratio: float | Sequence[float]) -> tuple[float, float]:
-    pair = (side_ratio, side_ratio) if isinstance(side_ratio, Real) else side_ratio
-    if isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2:
-        low, high = pair
-        if isinstance(low, Real) and isinstance(high, Real) and 0 < low <= high <= 1:
-            return float(low), float(high)
-    raise ValueError(
-        f'side_ratio of ResizeMix has to be a number in (0, 1] or a pair 0 < low <= high <= 1, but got {side_ratio!r}'
-    )

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from numbers import Real
 
 import numpy as np
 from torch import Tensor
@@ -15,7 +14,7 @@ from smmix_mm.streams import Streams
 from smmix_mm.structures import Criterion, Features, MixedBatch, Motivation, Question, RegionClassifier
 
 from .base import Answers, MixingMethod
-from .checks import check_choice, check_number
+from .checks import check_choice, check_number, check_range
 from .labels import label_by_attention, label_by_content
 
 SCORES = ('attention', 'activation', 'class_activation')
@@ -89,7 +88,10 @@ class SMMix(MixingMethod):
         loss: dict | SMMixLoss | None = None,
     ) -> None:
         super().__init__()
-        self.side_ratio = _check_side_ratio(side_ratio)
+        needed = 'a number in (0, 1) or a pair 0 <= low <= high <= 1, neither (0, 0) nor (1, 1)'
+        self.side_ratio = check_range(
+            'SMMix', 'side_ratio', side_ratio, needed, lambda low, high: 0 <= low < 1 and 0 < high <= 1
+        )
         self.region_rule = check_choice('SMMix', 'region_rule', region_rule, ('integer', 'ratio'))
         self.placement = check_choice('SMMix', 'placement', placement, ('max_min', 'cutmix'))
         self.consistency = check_choice('SMMix', 'consistency', consistency, ('logits', 'probabilities'))
@@ -232,15 +234,3 @@ class SMMix(MixingMethod):
             f'motivated_by={self.motivated_by!r}, motivation_scale={self.motivation_scale}, '
             f'motivation_autocast={self.motivation_autocast}, label_reconstruction={self.label_reconstruction!r}'
         )
-
-
-def _check_side_ratio(side_ratio: float | Sequence[float]) -> tuple[float, float]:
-    if isinstance(side_ratio, Real) and 0 < side_ratio < 1:
-        return float(side_ratio), float(side_ratio)
-    if isinstance(side_ratio, Sequence) and not isinstance(side_ratio, str) and len(side_ratio) == 2:
-        low, high = side_ratio
-        if 0 <= low <= high <= 1:
-            return float(low), float(high)
-    raise ValueError(
-        f'side_ratio of SMMix has to be a number in (0, 1) or a pair 0 <= low <= high <= 1, but got {side_ratio!r}'
-    )

@@ -89,6 +89,7 @@ def test_probabilities_are_checked(probs, message):
 def test_probabilities_without_methods_are_an_error():
     with pytest.raises(ValueError, match='probs'):
         RandomMixing([], [0.5])
+    assert RandomMixing([], []).probs == RandomMixing([]).probs == [1.0]
 
 
 def test_probabilities_that_sum_to_one_but_for_rounding_are_no_error(enter_run):

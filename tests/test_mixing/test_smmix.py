@@ -130,7 +130,23 @@ def test_grids_that_leave_no_region_are_an_error(side_ratio, rule, grid):
 
 @pytest.mark.parametrize(
     'side_ratio',
-    [0, 1, -0.5, 1.5, (0.75, 0.25), (-0.1, 0.5), (0.5, 1.1), (0.5,), (0.1, 0.2, 0.3), '05', None, float('nan')],
+    [
+        0,
+        1,
+        -0.5,
+        1.5,
+        (0.75, 0.25),
+        (-0.1, 0.5),
+        (0.5, 1.1),
+        (0.5,),
+        (0.1, 0.2, 0.3),
+        '05',
+        None,
+        (None, 0.75),
+        (0, 0),
+        (1, 1),
+        float('nan'),
+    ],
 )
 def test_side_ratio_outside_its_range_is_an_error(side_ratio):
     with pytest.raises(ValueError, match='side_ratio of SMMix'):

@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 
 from smmix_mm.checkpoint import load_except, read_weights
 from smmix_mm.datasets import own_data
-from smmix_mm.datasets.class_lists import find_scope_and_name
 from smmix_mm.datasets.layout import check_data_layout
 from smmix_mm.engine import (
     METHODS,
@@ -81,8 +80,6 @@ def read_config(args: argparse.Namespace) -> Config:
     model = cfg.get('model') or {}
     if not (model.get('backbone') and model.get('head')):
         raise ValueError(f'{args.config} has to be the config of a classifier, but model.type is {model.get("type")}')
-    if find_scope_and_name(model)[1] == 'ImageClassifier':
-        model.type = 'smmix_mm.MixingClassifier'
     if not (cfg.get('val_dataloader') or {}).get('dataset'):
         raise ValueError(f'{args.config} has no val_dataloader, whose images are to be mixed')
     complete_dataloaders(cfg)

@@ -12,7 +12,6 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from smmix_mm.checkpoint import load_except, read_checkpoint, read_weights
-from smmix_mm.datasets.class_lists import find_scope_and_name
 from smmix_mm.datasets.image_folders import list_pictures
 from smmix_mm.engine import build_model, needs_teacher, read_method, with_method, with_teacher
 from smmix_mm.models import MixingClassifier
@@ -32,8 +31,6 @@ def use_method(cfg: Config, name: str, checkpoint: str | None, settings: Mapping
         ValueError: If the method needs a teacher, and there is no checkpoint.
     """
     cfg = with_method(cfg, read_method(name, settings))
-    if find_scope_and_name(cfg.model)[1] == 'ImageClassifier':
-        cfg.model.type = 'smmix_mm.MixingClassifier'
     augments = cfg.model.train_cfg.augments
     if not augments:
         return cfg
