@@ -33,7 +33,6 @@ model = dict(
     ],
     decode_head=dict(
         in_channels=[128] * len(_base_.family.channels),
-        channels=128,
         in_index=list(range(len(_base_.family.channels))),
         feature_strides=[4, 8, 16, 32][: len(_base_.family.channels)],
     ),

@@ -9,7 +9,7 @@ _base_ = [
 
 model = dict(train_cfg=_base_.mixing)
 
-default_hooks = dict(checkpoint=dict(interval=8, max_keep_ckpts=1))
+default_hooks = dict(checkpoint=dict(interval=16, max_keep_ckpts=1))
 
 # Logs the mean over all steps since the last line, of Mixup and of the other method.
 log_processor = dict(window_size=100)

@@ -5,10 +5,9 @@ model = dict(
     # As in pretraining, see the datasets.
     data_preprocessor=dict(mean=[127.5, 127.5, 127.5], std=[64.0, 64.0, 64.0], size=(128, 128)),
     backbone=dict(_delete_=True, out_type='featmap', out_indices=[0, 1, 3], **_base_.backbone),
-    neck=dict(in_channels=[16, 32, 128], out_channels=32, num_outs=3),
+    neck=dict(in_channels=[16, 32, 128], out_channels=128, num_outs=3),
     decode_head=dict(
-        in_channels=[32, 32, 32],
-        channels=64,
+        in_channels=[128, 128, 128],
         in_index=[0, 1, 2],
         feature_strides=[4, 8, 16],
         num_classes=11,

@@ -6,4 +6,4 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=8, end=64, convert_to_iter_based=True),
 ]
 
-train_cfg = dict(max_epochs=64, val_interval=8)
+train_cfg = dict(max_epochs=64, val_interval=16)
