@@ -25,6 +25,7 @@ def convert(monkeypatch, tmp_path):
     """Runs the tool on official.pth in this process, where torch is loaded already."""
 
     def run():
+        monkeypatch.syspath_prepend(TOOL.parent)
         monkeypatch.setattr(sys, 'argv', [str(TOOL), str(tmp_path / 'official.pth'), str(tmp_path / 'ours.pth')])
         runpy.run_path(str(TOOL), run_name='__main__')
 

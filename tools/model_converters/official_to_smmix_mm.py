@@ -8,49 +8,15 @@ missing tensors.
 import argparse
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmpretrain.models.backbones import VisionTransformer
-from torch import Tensor, nn
+from backbone_families import FAMILIES
+from torch import Tensor
 
 from smmix_mm.checkpoint import check_fit, read_weights, write_weights
-from smmix_mm.models import PVT, CaiT
-from smmix_mm.models.backbones.pvt_layout import settings_of
-
-
-def _count_blocks(weights: Mapping[str, Tensor], pattern: str) -> int:
-    return 1 + max(int(match[1]) for match in (re.match(pattern, key) for key in weights) if match)
-
-
-def _build_deit(weights: Mapping[str, Tensor]) -> VisionTransformer:
-    """Builds the backbone that the shapes describe; they do not tell the number of heads."""
-    patch = weights['patch_embed.proj.weight']
-    arch = dict(
-        embed_dims=patch.shape[0],
-        num_layers=_count_blocks(weights, r'blocks\.(\d+)\.'),
-        num_heads=1,
-        feedforward_channels=weights['blocks.0.mlp.fc1.weight'].shape[0],
-    )
-    side = round((weights['pos_embed'].shape[1] - 1) ** 0.5) * patch.shape[-1]
-    return VisionTransformer(arch, img_size=side, patch_size=patch.shape[-1], in_channels=patch.shape[1])
-
-
-def _build_cait(weights: Mapping[str, Tensor]) -> CaiT:
-    """Builds the backbone that the shapes describe; the mixing of the heads also tells their number."""
-    patch = weights['patch_embed.proj.weight']
-    hidden_dims, dims = weights['blocks.0.mlp.fc1.weight'].shape
-    arch = dict(
-        embed_dims=dims,
-        depth=_count_blocks(weights, r'blocks\.(\d+)\.'),
-        num_heads=len(weights['blocks.0.attn.proj_l.weight']),
-        mlp_ratio=hidden_dims / dims,
-        class_depth=_count_blocks(weights, r'blocks_token_only\.(\d+)\.'),
-    )
-    side = round(weights['pos_embed'].shape[1] ** 0.5) * patch.shape[-1]
-    qkv_bias = 'blocks.0.attn.qkv.bias' in weights
-    return CaiT(arch, img_size=side, patch_size=patch.shape[-1], in_channels=patch.shape[1], qkv_bias=qkv_bias)
+from smmix_mm.registry import MODELS
 
 
 @dataclass(frozen=True)
@@ -60,12 +26,12 @@ class Layout:
     Attributes:
         mark: A key that no later layout in the list has.
         patterns: Regular expressions of the keys, with their replacements.
-        build: Builds the backbone for the converted weights.
+        family: Name of the backbone's :class:`Family`, which reads its settings from the shapes.
     """
 
     mark: str
     patterns: dict[str, str]
-    build: Callable[[Mapping[str, Tensor]], nn.Module]
+    family: str
 
 
 LAYOUTS = {
@@ -76,7 +42,7 @@ LAYOUTS = {
             r'head\.(weight|bias)': r'head.fc.\1',
             r'token_head\.(weight|bias)': r'region_head.\1',
         },
-        build=lambda weights: PVT(**settings_of(weights)),
+        family='PVT',
     ),
     'CaiT': Layout(
         mark='blocks_token_only.0.attn.q.weight',
@@ -84,7 +50,7 @@ LAYOUTS = {
             r'(cls_token|pos_embed|norm\.\w+|(?:patch_embed|blocks|blocks_token_only)\..+)': r'backbone.\1',
             r'head\.(weight|bias)': r'head.fc.\1',
         },
-        build=_build_cait,
+        family='CaiT',
     ),
     'DeiT': Layout(
         mark='blocks.0.attn.qkv.weight',
@@ -99,7 +65,7 @@ LAYOUTS = {
             r'head\.(weight|bias)': r'head.layers.head.\1',
             r'token_head\.(weight|bias)': r'region_head.\1',
         },
-        build=_build_deit,
+        family='VisionTransformer',
     ),
 }
 
@@ -134,14 +100,14 @@ def convert(weights: Mapping[str, Tensor]) -> tuple[str, 'OrderedDict[str, str]'
 
 
 def _check_complete(name: str, weights: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
-    try:
-        backbone = LAYOUTS[name].build(weights)
-    except KeyError as error:
-        raise ValueError(f'{error.args[0]} of {name} is missing') from error
     converted = {
         new.removeprefix('backbone.'): weights[old] for old, new in names.items() if new.startswith('backbone.')
     }
-    check_fit(backbone, converted, name)
+    (family,) = (family for family in FAMILIES if family.name == LAYOUTS[name].family)
+    settings = family.read(converted)
+    shown = settings.pop('show')['img_size']
+    # Official checkpoints are of square images.
+    check_fit(MODELS.build(settings | (dict(img_size=shown) if isinstance(shown, int) else {})), converted, name)
     for classifier in ('head', 'token_head'):
         if (f'{classifier}.weight' in weights) != (f'{classifier}.bias' in weights):
             raise ValueError(f'weight or bias of {classifier} of {name} is missing')
