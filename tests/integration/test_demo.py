@@ -64,8 +64,8 @@ def test_the_drawn_attention_lies_on_the_digits(monkeypatch):
     monkeypatch.chdir(ROOT)
     motivate = MixingClassifier.motivate
 
-    def watch(model, question, images):
-        told = motivate(model, question, images)
+    def watch(model, question, images, targets=None):
+        told = motivate(model, question, images, targets)
         asked.append((images, told.attention))
         return told
 
