@@ -29,7 +29,10 @@ def list_inputs(inputs: Picture | Sequence[Picture]) -> list[str | np.ndarray]:
     if isinstance(inputs, str | Path) and Path(inputs).is_dir():
         found = [str(path) for path in list_pictures(Path(inputs), deep=False)]
         if not found:
-            raise FileNotFoundError(f'folder {inputs} holds no pictures: no file ends in {", ".join(sorted(PICTURES))}')
+            raise FileNotFoundError(
+                f'folder {inputs} holds no pictures: no file in it ends in {", ".join(sorted(PICTURES))}; sub-folders '
+                'are not read'
+            )
         return found
     listed = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
     for one in listed:

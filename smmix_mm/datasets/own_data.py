@@ -148,7 +148,14 @@ def _read_classes(source: Path, package: str) -> tuple[str, ...]:
     if package == 'mmseg':
         return read_class_values(source).names
     if not source.exists():
-        raise FileNotFoundError(f'{source}, which says the classes of the data, does not exist: set data_root')
+        if source.name == NAMES and source.parent.is_dir():
+            remedy = (
+                f'write it by tools/dataset_converters/own_folders.py --data-root {source.parent} --split 0.2, or set '
+                'data_root'
+            )
+        else:
+            remedy = 'set data_root, or in our configs for own data the variable DATA_ROOT'
+        raise FileNotFoundError(f'{source}, which says the classes of the data, does not exist: {remedy}')
     if source.is_dir():
         return find_class_folders(source)
     if package == 'mmdet':

@@ -112,8 +112,12 @@ def test_config_of_the_page(shapes, tmp_path, monkeypatch, name):
 def test_folders_are_split_and_described(shapes, convert):
     root = shapes / 'folders'
     (root / '.hidden').mkdir()
+    code, out = convert('own_folders.py', '--data-root', root)
+    assert code == 0, out
+    assert not [*root.glob('*.txt')]
     code, out = convert('own_folders.py', '--data-root', root, '--split', 0.25)
     assert code == 0, out
+    assert convert('own_folders.py', '--data-root', root) == (0, out)
     table = read_table(out)
     assert table['images'] == ['32', '24', '8']
     assert table['disc'] == table['square'] == ['16', '12', '4']
@@ -171,6 +175,10 @@ def test_faulty_images_and_copies_are_left_out_of_the_lists(shapes, convert):
     [
         (lambda root: shutil.rmtree(root / 'disc'), 'holds 1 class folders, but needs at least 2'),
         (lambda root: (root / 'empty').mkdir(), 'empty: is a class without images'),
+        (
+            lambda root: [(root / old).rename(root / new) for old, new in (('disc', 'train'), ('square', 'val'))],
+            'holds train and val, which are parts and no classes',
+        ),
         (
             lambda root: [path.rename(path.with_suffix('.webp')) for path in root.glob('disc/*')],
             '16 pictures are',

@@ -314,6 +314,7 @@ def test_stray_lines_of_a_list_of_masks_are_named(shapes):
     [
         (FOLDERS, '', 'needs data_root at the top'),
         (FOLDERS, 'gone', r'gone/classes\.txt, .* does not exist: set data_root'),
+        (FOLDERS, '.', r'classes\.txt, .* does not exist: write it by tools/dataset_converters/own_folders\.py'),
         (COCO, 'gone', r'gone/annotations/instances_train\.json, .* does not exist: set data_root'),
         (MASKS, 'gone', r'gone/class_values\.txt, .* does not exist'),
     ],

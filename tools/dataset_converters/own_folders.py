@@ -22,6 +22,8 @@ from smmix_mm.datasets.list_files import check_image_list
 from smmix_mm.datasets.own_data import NAMES
 
 LISTS = {'train': 'train.txt', 'val': 'val.txt'}
+# Names of folders that hold parts of the data, and not one class.
+SPLITS = {'train', 'val', 'test', 'training', 'validation'}
 
 
 def find_images(root: Path, report: Report) -> dict[str, list[Path]]:
@@ -42,6 +44,12 @@ def find_images(root: Path, report: Report) -> dict[str, list[Path]]:
         report.refuse(folder, f'pictures are not read, because they do not end with {", ".join(EXTENSIONS)}', unread)
         if not images[folder.name]:
             report.refuse(folder, 'is a class without images')
+    if images and SPLITS.issuperset(images):
+        report.refuse(
+            root,
+            f'holds {" and ".join(images)}, which are parts and no classes; if the classes are folders in them, do not '
+            f'split anew: set data_prefix of each dataset, as docs/own_data.md shows',
+        )
     if len(images) < 2:
         report.refuse(root, f'holds {len(images)} class folders, but needs at least 2')
     return images
@@ -137,13 +145,15 @@ def main() -> None:
         if present:
             check_lists(root, images, report)
         report.finish()
+        return
     if present:
         raise SystemExit(f'nothing was written: {root} already has {present}; delete them to split anew')
     usable = {name: [path for path in paths if path not in faulty] for name, paths in images.items()}
     write_lists(root, split(usable, args.split, args.seed), list(images))
     left_out, report.problems = report.problems, []
     check_lists(root, usable, report)
-    print(*(f'left out: {problem}' for problem in left_out), sep='\n')
+    for problem in left_out:
+        print(f'left out: {problem}')
     report.finish()
 
 
