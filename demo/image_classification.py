@@ -9,6 +9,7 @@ import json
 import numpy as np
 
 from smmix_mm.apis import ImageClassificationInferencer
+from smmix_mm.apis.pictures import list_inputs
 
 
 def main() -> None:
@@ -23,8 +24,9 @@ def main() -> None:
     args = parser.parse_args()
     inferencer = ImageClassificationInferencer(args.model, args.checkpoint, device=args.device)
     results = inferencer(args.img, batch_size=args.batch_size, show=args.show, show_dir=args.show_dir)
-    for result in results:
-        print(json.dumps({key: value for key, value in result.items() if not isinstance(value, np.ndarray)}))
+    for picture, result in zip(list_inputs(args.img), results, strict=True):
+        shown = {key: value for key, value in result.items() if not isinstance(value, np.ndarray)}
+        print(json.dumps(dict(img_path=picture, **shown), ensure_ascii=False))
 
 
 if __name__ == '__main__':

@@ -53,11 +53,11 @@ def write_whole(path: str | Path, write: Callable[[Path], object], together: boo
 
 
 def free_name(folder: Path, name: Path, taken: set[Path]) -> Path:
-    """A path of a PNG file below a folder, with a number if another one of this run has the name."""
-    path, number = folder / name.with_suffix('.png'), 1
+    """A path of a file below a folder, with a number if another one of this run has the name."""
+    path, number = folder / name, 1
     while path in taken:
         number += 1
-        path = folder / name.with_name(f'{name.stem}_{number}.png')
+        path = folder / name.with_name(f'{name.stem}_{number}{name.suffix}')
     taken.add(path)
     return path
 

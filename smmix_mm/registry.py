@@ -4,6 +4,8 @@ They are children of mmengine's root registries: a child of mmpretrain's would n
 ``BATCH_AUGMENTS`` is a child of mmpretrain's, because mmengine has none.
 """
 
+from collections.abc import Mapping
+
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
@@ -43,3 +45,11 @@ PARAM_SCHEDULERS = Registry(
 )
 STRATEGIES = Registry('strategy', parent=MMENGINE_STRATEGIES, scope=SCOPE, locations=['smmix_mm.engine'])
 FUNCTIONS = Registry('function', parent=MMENGINE_FUNCTIONS, scope=SCOPE, locations=['smmix_mm.engine'])
+
+
+def find_scope_and_name(settings: Mapping) -> tuple[str, str]:
+    """The package of a ``type``, empty if it is not named, and the name of the type, empty if there is none."""
+    kind = settings.get('type') or ''
+    # Python-style configs hold the class itself.
+    path = kind if isinstance(kind, str) else f'{kind.__module__}.{kind.__name__}'
+    return path.split('.')[0] if '.' in path else '', path.rpartition('.')[2]

@@ -13,10 +13,10 @@ from mmengine.fileio import dump
 from torch import Tensor
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from smmix_mm.datasets.class_lists import find_scope_and_name
 from smmix_mm.datasets.layout import check_data_layout
 from smmix_mm.datasets.own_data import check_own_data, read_config
 from smmix_mm.engine import build_test_runner, complete_dataloaders, distributed_run, keep_test
+from smmix_mm.registry import find_scope_and_name
 from smmix_mm.unwrapping import unwrap_model
 from smmix_mm.visualization import SavePictures
 

@@ -14,7 +14,8 @@ from mmpretrain.structures import DataSample
 from mmpretrain.visualization import UniversalVisualizer
 
 from smmix_mm.datasets import LoadImage
-from smmix_mm.datasets.class_lists import find_classes, find_scope_and_name
+from smmix_mm.datasets.class_lists import find_classes
+from smmix_mm.registry import find_scope_and_name
 
 from .loading import load_model
 from .pictures import PictureInputs, read_config
@@ -83,7 +84,7 @@ class ImageClassificationInferencer(PictureInputs, StockInferencer):
             return None
         self.visualizer = self.visualizer or UniversalVisualizer()
         drawn = []
-        for (picture, name, file), sample in zip(self._read_drawn(ori_inputs, show_dir), preds, strict=True):
+        for picture, sample, name, file in self._read_drawn(ori_inputs, preds, show_dir):
             self.visualizer.visualize_cls(
                 picture, sample, classes=self.classes, draw_gt=False, show=show, name=name, out_file=file, **options
             )

@@ -41,7 +41,7 @@ class DenseInferencer(PictureInputs):
         **options: Any,
     ) -> list[np.ndarray]:
         drawn = []
-        for (picture, name, file), sample in zip(self._read_drawn(inputs, folder), preds, strict=True):
+        for picture, sample, name, file in self._read_drawn(inputs, preds, folder):
             self.visualizer.add_datasample(name, picture, sample, draw_gt=False, out_file=file, **options)
             drawn.append(self.visualizer.get_image())
         return drawn

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
+from mmengine.structures import BaseDataElement
 
 from smmix_mm.datasets.image_folders import PICTURES, list_pictures
 from smmix_mm.datasets.own_data import complete_own_data
 from smmix_mm.files import free_name
-from smmix_mm.visualization.save_pictures import find_loader
+from smmix_mm.visualization.save_pictures import enlarge_small, find_loader
 
 Picture = str | Path | np.ndarray
 
@@ -71,12 +72,19 @@ class PictureInputs:
         self._taken = set()
         return list_inputs(inputs)
 
-    def _read_drawn(self, inputs: Sequence, folder: str | Path | None) -> Iterator[tuple[np.ndarray, str, str | None]]:
-        """Reads each picture as RGB, and names it and the PNG file that its drawing is written to, if any."""
+    def _read_drawn(
+        self, inputs: Sequence, preds: Sequence[BaseDataElement], folder: str | Path | None
+    ) -> Iterator[tuple[np.ndarray, BaseDataElement, str, str | None]]:
+        """Reads each picture as RGB, and names it and the PNG file that its drawing is written to, if any.
+
+        Small pictures are enlarged, with what is predicted for them.
+        """
         load = find_loader(self)
-        for number, one in enumerate(inputs, len(self._taken)):
+        for number, (one, sample) in enumerate(zip(inputs, preds, strict=True), len(self._taken)):
             is_array = isinstance(one, np.ndarray)
             picture = load(dict(img=one) if is_array else dict(img_path=one))['img']
             # Arrays are named by their number, as in the libraries.
-            file = free_name(Path(folder or ''), Path(f'{number:08d}' if is_array else Path(one).name), self._taken)
-            yield np.ascontiguousarray(picture[..., ::-1]), file.name, str(file) if folder else None
+            name = Path(f'{number:08d}.png') if is_array else Path(Path(one).name).with_suffix('.png')
+            file = free_name(Path(folder or ''), name, self._taken)
+            drawn = enlarge_small(np.ascontiguousarray(picture[..., ::-1]), sample)
+            yield *drawn, file.name, str(file) if folder else None

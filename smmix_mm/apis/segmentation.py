@@ -17,7 +17,7 @@ class MMSegInferencer(DenseInferencer, StockInferencer):
     - The checkpoint is loaded completely or not at all, and nothing pickled in it is executed.
     - Pictures of different sizes are not put into the same batch, which mmseg refuses.
     - Pictures of a folder are sorted by name, and other files in it are left out. They are drawn on as they were read,
-      and saved as PNG.
+      small ones enlarged, and saved as PNG.
 
     Call it as mmseg's, with ``inputs``, ``batch_size`` (1), ``out_dir``, ``opacity`` (0.8) and so on. Arrays are BGR.
 

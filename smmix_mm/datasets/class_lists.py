@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smmix_mm.registry import find_scope_and_name
+
 # Settings that hold the number of classes, by the package of the dataset.
 SETTINGS = {
     'mmpretrain': ('model.head', 'model.head.loss', 'model.data_preprocessor', 'data_preprocessor'),
@@ -29,14 +31,6 @@ class ClassList:
     loader: str
     source: str
     names: tuple[str, ...]
-
-
-def find_scope_and_name(settings: Mapping) -> tuple[str, str]:
-    """The package of a ``type``, empty if it is not named, and the name of the type, empty if there is none."""
-    kind = settings.get('type') or ''
-    # Python-style configs hold the class itself.
-    path = kind if isinstance(kind, str) else f'{kind.__module__}.{kind.__name__}'
-    return path.split('.')[0] if '.' in path else '', path.rpartition('.')[2]
 
 
 def is_path(setting: object) -> bool:
@@ -171,8 +165,7 @@ def find_label_map_counts(cfg: Mapping, loader: str) -> list[tuple[str, int]]:
 def find_transforms(settings: Any, path: str, names: tuple[str, ...]) -> Iterator[tuple[str, Mapping]]:
     """Finds every part of a dataset's settings, at any depth, of one of these types, with the setting's name."""
     if isinstance(settings, Mapping):
-        kind = settings.get('type', '')
-        if (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[2] in names:
+        if find_scope_and_name(settings)[1] in names:
             yield path, settings
         items = settings.items()
     else:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from .class_lists import ClassList, differ, find_classes, find_given_classes, find_scope_and_name, is_path, shorten
+from smmix_mm.registry import find_scope_and_name
+
+from .class_lists import ClassList, differ, find_classes, find_given_classes, is_path, shorten
 
 # Suffixes of pictures, whether they are read or not.
 PICTURES = {

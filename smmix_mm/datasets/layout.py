@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from smmix_mm.registry import find_scope_and_name
+
 from .class_lists import (
     ClassList,
     check_class_counts,
@@ -14,7 +16,6 @@ from .class_lists import (
     find_counts,
     find_datasets,
     find_given_classes,
-    find_scope_and_name,
     is_path,
 )
 from .coco_files import find_coco_fault, find_empty_part

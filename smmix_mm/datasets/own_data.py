@@ -13,7 +13,9 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS, init_default_scope
 
-from .class_lists import find_counts, find_datasets, find_given_classes, find_scope_and_name, find_transforms, shorten
+from smmix_mm.registry import find_scope_and_name
+
+from .class_lists import find_counts, find_datasets, find_given_classes, find_transforms, shorten
 from .class_values import FILE, read_class_values
 from .image_folders import find_class_folders, find_image_folder, has_class_folders, list_pictures
 

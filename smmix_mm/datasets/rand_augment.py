@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 from mmpretrain.datasets.transforms import auto_augment as stock
 
-from smmix_mm.registry import TRANSFORMS
+from smmix_mm.registry import TRANSFORMS, find_scope_and_name
 
-from .class_lists import find_scope_and_name
 from .memory_layout import check_pixels, store_densely
 
 

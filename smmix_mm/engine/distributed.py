@@ -18,7 +18,7 @@ from mmengine.registry import MODEL_WRAPPERS
 from torch import distributed as torch_dist
 from torch.nn.parallel import DistributedDataParallel
 
-from smmix_mm.datasets.class_lists import find_scope_and_name
+from smmix_mm.registry import find_scope_and_name
 from smmix_mm.resume.ranks import read_timeout
 
 # Each launcher's variables for the rank, the number of processes, and the rank on one machine.

@@ -8,8 +8,7 @@ from typing import Any
 from mmengine.config import Config, DictAction
 
 from smmix_mm.configs import CONFIGS
-from smmix_mm.datasets.class_lists import find_scope_and_name
-from smmix_mm.registry import BATCH_AUGMENTS
+from smmix_mm.registry import BATCH_AUGMENTS, find_scope_and_name
 
 METHODS = {path.stem: path for path in sorted((CONFIGS / '_base_/methods').glob('*.py'))}
 

@@ -16,9 +16,8 @@ from torch.optim import Optimizer
 
 from smmix_mm.checkpoint.weights import keep_metadata
 from smmix_mm.compat import FSDP_ON_CPU
-from smmix_mm.datasets.class_lists import find_scope_and_name
 from smmix_mm.mixing.base import MixingMethod
-from smmix_mm.registry import FUNCTIONS, STRATEGIES
+from smmix_mm.registry import FUNCTIONS, STRATEGIES, find_scope_and_name
 
 
 @FUNCTIONS.register_module()

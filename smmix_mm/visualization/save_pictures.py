@@ -15,6 +15,7 @@ from mmengine.visualization import Visualizer
 from torch import Tensor
 
 from smmix_mm.datasets.load_image import LoadImage
+from smmix_mm.files import free_name
 
 # Smaller pictures are too small for the text of classes and scores.
 MIN_SIDE_WITH_TEXT = 384
@@ -70,13 +71,11 @@ class SavePictures(Hook):
                 raise ValueError(f'--show-dir needs img_path in the data samples, which hold {sample.all_keys()}')
             # The visualizers need RGB.
             image = np.ascontiguousarray(self.load(dict(img_path=str(path)))['img'][..., ::-1])
-            factor = -(-MIN_SIDE_WITH_TEXT // min(image.shape[:2]))
-            image = image.repeat(factor, axis=0).repeat(factor, axis=1)
-            out_file = str(self.folder / self._name(Path(path))) if self.folder else None
+            image, sample = enlarge_small(image, sample)
+            out_file = str(self._choose_file(self.folder, str(path))) if self.folder else None
             if hasattr(runner.visualizer, 'visualize_cls'):
                 runner.visualizer.visualize_cls(image, sample, out_file=out_file, **self.window)
             elif type(runner.visualizer) is not Visualizer:
-                sample = enlarge_sample(sample, factor)
                 runner.visualizer.add_datasample('', image, sample, out_file=out_file, **self.window, **self.options)
             else:
                 raise ValueError(
@@ -84,18 +83,10 @@ class SavePictures(Hook):
                     "dict(type='mmdet.DetLocalVisualizer')"
                 )
 
-    def _name(self, path: Path) -> str:
-        """Returns the image's name, with a number if an image of another folder has the same name.
-
-        Where OpenCV does not write files of that kind, such as GIF, the drawing is a PNG file.
-        """
-        suffix = path.suffix if cv2.haveImageWriter(path.name) else '.png'
-        name, number = path.stem + suffix, 1
-        while name in self.taken:
-            number += 1
-            name = f'{path.stem}_{number}{suffix}'
-        self.taken.add(name)
-        return name
+    def _choose_file(self, folder: Path, path: str) -> Path:
+        """Keeps the image's name. Where OpenCV does not write files of that kind, such as GIF, it is a PNG file."""
+        name = Path(Path(path).name)
+        return free_name(folder, name if cv2.haveImageWriter(path) else name.with_suffix('.png'), self.taken)
 
 
 def find_loader(dataset: Any) -> LoadImage:
@@ -121,11 +112,22 @@ def find_loader(dataset: Any) -> LoadImage:
     )
 
 
+def enlarge_small(image: np.ndarray, sample: BaseDataElement) -> tuple[np.ndarray, BaseDataElement]:
+    """Enlarges a picture by the smallest whole factor that leaves room for text, and what is drawn on it.
+
+    Args:
+        image (np.ndarray): ``(H, W, 3)``. One with sides of at least ``MIN_SIDE_WITH_TEXT`` stays as it is.
+        sample (BaseDataElement): Its data sample, see :func:`enlarge_sample`.
+    """
+    factor = -(-MIN_SIDE_WITH_TEXT // min(image.shape[:2]))
+    return image.repeat(factor, axis=0).repeat(factor, axis=1), enlarge_sample(sample, factor)
+
+
 def enlarge_sample(sample: BaseDataElement, factor: int) -> BaseDataElement:
     """Returns a copy whose boxes, masks and label maps, true and predicted, fit a picture ``factor`` times as large.
 
     Args:
-        sample (BaseDataElement): A data sample of a detector or segmentor.
+        sample (BaseDataElement): A data sample; one of a classifier has none of these.
         factor (int): The factor; 1 returns the sample itself.
     """
     if factor == 1:

@@ -22,35 +22,13 @@ from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.models import ImageClassifier
-from named_methods import to_table
+from named_methods import read_config, to_table
 from sklearn.neighbors import KNeighborsClassifier
 from torch.utils.data import DataLoader
 
-from smmix_mm.datasets import own_data
-from smmix_mm.datasets.layout import check_data_layout
-from smmix_mm.engine import build_model, complete_dataloaders
+from smmix_mm.engine import build_model
 from smmix_mm.files import write_whole
 from smmix_mm.models import load_classifier
-
-
-def read_config(args: argparse.Namespace) -> Config:
-    """Reads the config, without what only training uses of the model.
-
-    Raises:
-        FileNotFoundError, ValueError: If it is not a classifier's, or has no training or validation images.
-    """
-    cfg = own_data.read_config(args.config, args.cfg_options)
-    model = cfg.get('model') or {}
-    if not (model.get('backbone') and model.get('head')):
-        raise ValueError(f'{args.config} has to be the config of a classifier, but model.type is {model.get("type")}')
-    for part in ('train_cfg', 'teacher'):
-        model.pop(part, None)
-    for loader in ('train_dataloader', 'val_dataloader'):
-        if not (cfg.get(loader) or {}).get('dataset'):
-            raise ValueError(f'{args.config} has no {loader}, whose images are to be classified or to be neighbours')
-    complete_dataloaders(cfg)
-    check_data_layout(cfg, ('train_dataloader', 'val_dataloader'))
-    return cfg
 
 
 def build_loader(cfg: Config, training: bool) -> DataLoader:
@@ -129,7 +107,10 @@ def main() -> None:
         parser.error(f'--k and --temperature have to be above 0, but got {args.k} and {args.temperature}')
     out = args.out or Path(args.checkpoint).with_name('knn.json')
     try:
-        cfg = read_config(args)
+        cfg = read_config(args, ('train_dataloader', 'val_dataloader'))
+        # What only training uses of the model is not built.
+        for part in ('train_cfg', 'teacher'):
+            cfg.model.pop(part, None)
         model = build_model(cfg)
         load_classifier(model, args.checkpoint)
         report = measure(model.to(get_device()).eval(), cfg, args.k, args.temperature)

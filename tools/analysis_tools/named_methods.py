@@ -3,7 +3,7 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -70,8 +70,8 @@ def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
     return args
 
 
-def read_config(args: argparse.Namespace) -> Config:
-    """Reads the config, and checks that it is a classifier's and that its validation images are there.
+def read_config(args: argparse.Namespace, loaders: Sequence[str] = ('val_dataloader',)) -> Config:
+    """Reads the config, and checks that it is a classifier's and that the images of its loaders are there.
 
     Raises:
         FileNotFoundError, ValueError: If not.
@@ -80,10 +80,11 @@ def read_config(args: argparse.Namespace) -> Config:
     model = cfg.get('model') or {}
     if not (model.get('backbone') and model.get('head')):
         raise ValueError(f'{args.config} has to be the config of a classifier, but model.type is {model.get("type")}')
-    if not (cfg.get('val_dataloader') or {}).get('dataset'):
-        raise ValueError(f'{args.config} has no val_dataloader, whose images are to be mixed')
+    for loader in loaders:
+        if not (cfg.get(loader) or {}).get('dataset'):
+            raise ValueError(f'{args.config} has no {loader}, whose images are needed here')
     complete_dataloaders(cfg)
-    check_data_layout(cfg, ('val_dataloader',))
+    check_data_layout(cfg, loaders)
     return cfg
 
 

@@ -19,13 +19,13 @@ from mmengine.config import Config, DictAction
 from mmengine.fileio import dump, load
 
 from smmix_mm.configs import CONFIGS
-from smmix_mm.datasets.class_lists import find_scope_and_name
 from smmix_mm.datasets.corrupt import STRENGTHS
 from smmix_mm.datasets.image_folders import find_image_folder
 from smmix_mm.datasets.layout import check_data_layout
 from smmix_mm.datasets.own_data import read_config
 from smmix_mm.engine import build_test_runner, complete_dataloaders, keep_test
 from smmix_mm.evaluation import ALEXNET_ERRORS, SEVERITIES, mean_corruption_error
+from smmix_mm.registry import find_scope_and_name
 
 OWN, CORRUPTED = 'corruptions', 'ImageNet-C'
 

@@ -92,7 +92,7 @@ def main() -> None:
             unread.append(f'{path}: {error}')
             print(f'skipped {unread[-1]}', file=sys.stderr, flush=True)
             continue
-        target = free_name(args.out, name, taken)
+        target = free_name(args.out, name.with_suffix('.png'), taken)
         save_figure(draw(model, adapter, images, classes, f'{path.name}, {type(model.backbone).__name__}'), target)
         print(target, flush=True)
     if unread:

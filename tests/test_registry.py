@@ -6,7 +6,7 @@ from mmpretrain.datasets.transforms import auto_augment
 from mmseg.evaluation import IoUMetric
 
 from smmix_mm.datasets import RandAugment
-from smmix_mm.datasets.class_lists import find_scope_and_name
+from smmix_mm.registry import find_scope_and_name
 
 
 @pytest.mark.parametrize(
