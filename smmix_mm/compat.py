@@ -22,11 +22,21 @@ DDP_CUTS_FULL_GRAPHS = tuple(map(int, torch.__version__.split('.')[:2])) > (2, 1
 # Whether FSDP shards on CPUs. It creates a stream with a priority, which the CPU stream of torch 2.1 does not accept.
 FSDP_ON_CPU = 'priority' in inspect.signature(torch.cpu.Stream).parameters
 
+# Whether torch is asked for the autocast of a device by its name: torch 2.4 and later.
+CPU_AUTOCAST_BY_NAME = hasattr(torch, 'get_autocast_dtype')
+
 # Whether torch.compile is tracing. torch 2.1 has only the old name, which is deprecated in later versions.
 is_compiling = getattr(torch.compiler, 'is_compiling', torch._utils.is_compiling)
 
 # Whether torch.export is tracing. Older versions of torch cannot tell.
 is_exporting = getattr(torch.compiler, 'is_exporting', lambda: False)
+
+
+def is_cpu_autocast_enabled() -> bool:
+    """Whether autocast is on for the CPU. torch has the first name until 2.3 and the second from 2.4."""
+    if CPU_AUTOCAST_BY_NAME:
+        return torch.is_autocast_enabled('cpu')
+    return torch.is_autocast_cpu_enabled()
 
 
 def scripted_export() -> dict[str, bool]:

@@ -10,6 +10,7 @@ from .hooks import (
     KeepMemory,
     LogHistoryHook,
     MixedBatchHook,
+    OneDNNLinear,
     ReadableImagesHook,
     RecomputeActivations,
 )
@@ -31,6 +32,7 @@ __all__ = [
     'LogHistoryHook',
     'MixedBatchHook',
     'MultiTestLoop',
+    'OneDNNLinear',
     'ReadableImagesHook',
     'RecomputeActivations',
     'add_method_settings',

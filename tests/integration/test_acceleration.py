@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import backbone_cfg, head_cfg, randomize
-from marks import needs_cpu_float16
+from marks import needs_cpu_float16, needs_one_dnn
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.model import MMDistributedDataParallel
@@ -18,7 +18,9 @@ from mmengine.utils import digit_version
 from mmpretrain.structures import DataSample
 from torch.utils.data import Dataset
 
+from smmix_mm.engine.hooks import one_dnn_linear_hook
 from smmix_mm.engine.hooks.keep_memory_hook import keep_memory
+from smmix_mm.engine.hooks.one_dnn_linear_hook import ConvolvedLinear
 from smmix_mm.registry import HOOKS, MODELS
 
 BATCH, STEPS = 8, 16
@@ -145,6 +147,20 @@ def test_what_changes_no_figure(train, family):
     learned(found.losses)
 
 
+@needs_one_dnn
+@pytest.mark.parametrize('family', BLOCKS)
+def test_linear_layers_by_one_dnn_change_rounding_alone(train, family, monkeypatch):
+    """Recomputed and averaged too, as far as the losses of the first steps tell."""
+    expected, _, _ = train(family)
+    monkeypatch.setattr(one_dnn_linear_hook, 'FEWEST', 0)
+    together = [dict(type='smmix_mm.RecomputeActivations', modules=BLOCKS[family]), dict(type='EMAHook')]
+    for hooks in ([], together):
+        found, _, runner = train(family, custom_hooks=[dict(type='smmix_mm.OneDNNLinear'), *hooks])
+        assert type(runner.model.head.layers.head if family == 'vit' else runner.model.head.fc) is ConvolvedLinear
+        torch.testing.assert_close(found.losses[:3], expected.losses[:3], rtol=1e-4, atol=0)
+        learned(found.losses)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('family', ['vit', 'pvt'])
 def test_compilation_changes_no_figure(train, family):
@@ -206,6 +222,7 @@ def test_all_switches_together(train, request):
             COMPILED,
             dict(type='smmix_mm.RecomputeActivations', modules='backbone.layers'),
             dict(type='EMAHook'),
+            *([dict(type='smmix_mm.OneDNNLinear')] if torch.backends.mkldnn.is_available() else []),
             *([dict(type='smmix_mm.KeepMemory')] if glibc else []),
         ],
     )

@@ -17,6 +17,7 @@ from timing import print_times, time_interleaved, write_report
 
 from smmix_mm.engine.hooks.compile_hook import compile_backbone
 from smmix_mm.engine.hooks.keep_memory_hook import keep_memory
+from smmix_mm.engine.hooks.one_dnn_linear_hook import convolve_linear
 
 AUGMENTS = [dict(type='mmpretrain.Mixup', alpha=0.8), dict(type='smmix_mm.SMMix')]
 VARIANTS = {
@@ -25,7 +26,10 @@ VARIANTS = {
     'memory kept': dict(kept=True),
     'channels-last': dict(channels_last=True),
     'compiled': dict(compiled=True),
-    'compiled, fused AdamW, memory kept': dict(compiled=True, fused=True, kept=True),
+    'oneDNN': dict(one_dnn=True),
+    'fused AdamW, memory kept, compiled': dict(compiled=True, fused=True, kept=True),
+    'fused AdamW, memory kept, oneDNN': dict(one_dnn=True, fused=True, kept=True),
+    'fused AdamW, memory kept, oneDNN, compiled': dict(one_dnn=True, compiled=True, fused=True, kept=True),
 }
 
 
@@ -37,10 +41,13 @@ def make_steps(
     fused: bool = False,
     kept: bool | None = None,
     channels_last: bool = False,
+    one_dnn: bool = False,
 ) -> Callable[[], list[float]]:
     """Returns a function that runs a Mixup step and an SMMix step, and returns their losses."""
     device = torch.device('cpu')
     model = build(name, AUGMENTS, device, channels_last=channels_last)
+    if one_dnn:
+        convolve_linear(model)
     if compiled:
         compile_backbone(model)
     optim_wrapper = build_optim_wrapper(model, amp, fused=fused)

@@ -6,6 +6,7 @@ from .finite_loss_hook import FiniteLossHook
 from .keep_memory_hook import KeepMemory
 from .log_history_hook import LogHistoryHook
 from .mixed_batch_hook import MixedBatchHook
+from .one_dnn_linear_hook import OneDNNLinear
 from .readable_images_hook import ReadableImagesHook
 from .recompute_hook import RecomputeActivations
 
@@ -16,6 +17,7 @@ __all__ = [
     'KeepMemory',
     'LogHistoryHook',
     'MixedBatchHook',
+    'OneDNNLinear',
     'ReadableImagesHook',
     'RecomputeActivations',
 ]
