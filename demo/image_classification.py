@@ -23,10 +23,11 @@ def main() -> None:
     parser.add_argument('--device', help='default: a GPU if there is one')
     args = parser.parse_args()
     inferencer = ImageClassificationInferencer(args.model, args.checkpoint, device=args.device)
-    results = inferencer(args.img, batch_size=args.batch_size, show=args.show, show_dir=args.show_dir)
-    for picture, result in zip(list_inputs(args.img), results, strict=True):
+    pictures = list_inputs(args.img)
+    results = inferencer(pictures, batch_size=args.batch_size, show=args.show, show_dir=args.show_dir)
+    for picture, result in zip(pictures, results, strict=True):
         shown = {key: value for key, value in result.items() if not isinstance(value, np.ndarray)}
-        print(json.dumps(dict(img_path=picture, **shown), ensure_ascii=False))
+        print(json.dumps(dict(img_path=picture, **shown)))
 
 
 if __name__ == '__main__':

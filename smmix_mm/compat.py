@@ -33,7 +33,7 @@ is_exporting = getattr(torch.compiler, 'is_exporting', lambda: False)
 
 
 def is_cpu_autocast_enabled() -> bool:
-    """Whether autocast is on for the CPU. torch has the first name until 2.3 and the second from 2.4."""
+    """Whether autocast is on for the CPU. ``is_autocast_cpu_enabled`` is deprecated from torch 2.4."""
     if CPU_AUTOCAST_BY_NAME:
         return torch.is_autocast_enabled('cpu')
     return torch.is_autocast_cpu_enabled()

@@ -26,7 +26,8 @@ class ImageClassificationInferencer(PictureInputs, StockInferencer):
 
     - Files are read by the test pipeline, mmpretrain's reads them by OpenCV. Arrays are BGR, as in mmpretrain.
     - The checkpoint is loaded completely or not at all, and nothing pickled in it is executed.
-    - Pictures of a folder are sorted by name, and other files in it are left out.
+    - Pictures of a folder are sorted by name, and other files in it are left out. Small ones are drawn enlarged, unless
+      ``resize`` or ``rescale_factor`` is given.
 
     Call it as mmpretrain's, with ``inputs``, ``batch_size`` (1), ``show_dir``, ``return_datasamples`` and so on.
 
@@ -84,7 +85,8 @@ class ImageClassificationInferencer(PictureInputs, StockInferencer):
             return None
         self.visualizer = self.visualizer or UniversalVisualizer()
         drawn = []
-        for picture, sample, name, file in self._read_drawn(ori_inputs, preds, show_dir):
+        sized = options.get('resize') or options.get('rescale_factor')
+        for picture, sample, name, file in self._read_drawn(ori_inputs, preds, show_dir, enlarge=not sized):
             self.visualizer.visualize_cls(
                 picture, sample, classes=self.classes, draw_gt=False, show=show, name=name, out_file=file, **options
             )

@@ -73,11 +73,11 @@ class PictureInputs:
         return list_inputs(inputs)
 
     def _read_drawn(
-        self, inputs: Sequence, preds: Sequence[BaseDataElement], folder: str | Path | None
+        self, inputs: Sequence, preds: Sequence[BaseDataElement], folder: str | Path | None, enlarge: bool = True
     ) -> Iterator[tuple[np.ndarray, BaseDataElement, str, str | None]]:
         """Reads each picture as RGB, and names it and the PNG file that its drawing is written to, if any.
 
-        Small pictures are enlarged, with what is predicted for them.
+        With ``enlarge``, small pictures are enlarged, with what is predicted for them.
         """
         load = find_loader(self)
         for number, (one, sample) in enumerate(zip(inputs, preds, strict=True), len(self._taken)):
@@ -86,5 +86,6 @@ class PictureInputs:
             # Arrays are named by their number, as in the libraries.
             name = Path(f'{number:08d}.png') if is_array else Path(Path(one).name).with_suffix('.png')
             file = free_name(Path(folder or ''), name, self._taken)
-            drawn = enlarge_small(np.ascontiguousarray(picture[..., ::-1]), sample)
+            picture = np.ascontiguousarray(picture[..., ::-1])
+            drawn = enlarge_small(picture, sample) if enlarge else (picture, sample)
             yield *drawn, file.name, str(file) if folder else None

@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
@@ -135,8 +136,9 @@ def enlarge_sample(sample: BaseDataElement, factor: int) -> BaseDataElement:
     sample = sample.clone()
     for name, field in sample.items():
         # Not the logits, which are large and not drawn.
-        if name in ('gt_sem_seg', 'pred_sem_seg'):
-            setattr(sample, name, PixelData(data=_enlarge_pixels(field.data, factor)))
+        if isinstance(field, PixelData) and name != 'seg_logits':
+            maps = {key: _enlarge_pixels(torch.as_tensor(value), factor) for key, value in field.items()}
+            setattr(sample, name, PixelData(**maps))
         elif isinstance(field, InstanceData):
             # Cloning is shallow, and the original instances still have to be evaluated.
             field = field.clone()

@@ -35,6 +35,7 @@ DDP_CASES = dict(
     channels_last=[],
     compiled=[COMPILED],
     recomputed=[dict(type='smmix_mm.RecomputeActivations', modules='backbone.layers')],
+    one_dnn=[dict(type='smmix_mm.OneDNNLinear')] if torch.backends.mkldnn.is_available() else [],
     both=[dict(type='smmix_mm.RecomputeActivations', modules='backbone.layers'), COMPILED],
     by_mmengine=[['backbone.layers.0', 'backbone.layers.1', 'backbone.layers.2']],
 )
@@ -149,12 +150,14 @@ def test_what_changes_no_figure(train, family):
 
 @needs_one_dnn
 @pytest.mark.parametrize('family', BLOCKS)
-def test_linear_layers_by_one_dnn_change_rounding_alone(train, family, monkeypatch):
-    """Recomputed and averaged too, as far as the losses of the first steps tell."""
+def test_convolved_linear_layers_change_rounding_alone(train, family, monkeypatch):
+    """Recomputed, averaged and compiled too, as far as the losses of the first steps tell."""
+    torch._dynamo.reset()
     expected, _, _ = train(family)
-    monkeypatch.setattr(one_dnn_linear_hook, 'FEWEST', 0)
+    for limit in ('FEWEST', 'NOT_CONVOLVED'):
+        monkeypatch.setattr(one_dnn_linear_hook, limit, 0)
     together = [dict(type='smmix_mm.RecomputeActivations', modules=BLOCKS[family]), dict(type='EMAHook')]
-    for hooks in ([], together):
+    for hooks in ([], together, *([[COMPILED]] if family == 'vit' else [])):
         found, _, runner = train(family, custom_hooks=[dict(type='smmix_mm.OneDNNLinear'), *hooks])
         assert type(runner.model.head.layers.head if family == 'vit' else runner.model.head.fc) is ConvolvedLinear
         torch.testing.assert_close(found.losses[:3], expected.losses[:3], rtol=1e-4, atol=0)
@@ -285,6 +288,7 @@ def train_in_ddp(rank, folder):
     torch.set_num_threads(1)
     init_default_scope('mmpretrain')
     torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+    one_dnn_linear_hook.FEWEST = one_dnn_linear_hook.NOT_CONVOLVED = 0
     found = {}
     for name, hooks in DDP_CASES.items():
         torch.manual_seed(0)
@@ -299,7 +303,8 @@ def train_in_ddp(rank, folder):
             if isinstance(hook, list):
                 turn_on_activation_checkpointing(model.module, hook)
             else:
-                HOOKS.build(hook).before_train(SimpleNamespace(model=model))
+                for when in ('before_run', 'before_train'):
+                    getattr(HOOKS.build(hook), when)(SimpleNamespace(model=model))
         MessageHub.get_instance(f'ddp_{name}')
         found[name] = []
         for step in range(3):

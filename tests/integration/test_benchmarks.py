@@ -5,11 +5,13 @@ import platform
 
 import pytest
 import torch
+from marks import needs_one_dnn
 from mmengine.utils import digit_version
 from processes import run
 
 
 @pytest.mark.slow
+@needs_one_dnn
 def test_dense_backbone(tmp_path):
     run('benchmarks/dense_backbone.py', '--sizes', '64x64', '--rounds', 1, '--out', tmp_path / 'report.json')
     result = json.loads((tmp_path / 'report.json').read_text())['results']['64x64']

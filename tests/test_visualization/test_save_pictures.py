@@ -131,6 +131,15 @@ def test_instances_are_enlarged(factor):
     assert sample.pred_instances.bboxes.equal(box)
 
 
+def test_panoptic_maps_are_enlarged():
+    ids = torch.tensor([[[1, 1002], [3, 3]]])
+    sample = DetDataSample(pred_panoptic_seg=PixelData(sem_seg=ids), pred_sem_seg=PixelData(sem_seg=ids))
+    enlarged = enlarge_sample(sample, 2)
+    for field in (enlarged.pred_panoptic_seg, enlarged.pred_sem_seg):
+        assert field.sem_seg.tolist() == [[[1, 1, 1002, 1002]] * 2 + [[3] * 4] * 2]
+    assert sample.pred_panoptic_seg.sem_seg.equal(ids)
+
+
 def test_label_maps_are_enlarged():
     labels = torch.arange(6).view(1, 2, 3)
     sample = SegDataSample(pred_sem_seg=PixelData(data=labels), gt_sem_seg=PixelData(data=labels.flip(2)))

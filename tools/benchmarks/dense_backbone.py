@@ -6,18 +6,17 @@ recomputed in the backward pass besides. Weights and pictures are random.
 
 import argparse
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from mmdet.models.backbones import PyramidVisionTransformer
 from peak_memory import peak_memory
-from timing import Times, print_times, time_interleaved, write_report
+from timing import in_own_process, print_times, time_rates, write_report
 from torch import Tensor
 
 from smmix_mm.engine import RecomputeActivations
-from smmix_mm.engine.hooks.keep_memory_hook import keep_memory
 from smmix_mm.engine.hooks.one_dnn_linear_hook import convolve_linear
 from smmix_mm.models import PVT
 
@@ -26,16 +25,16 @@ STOCK = 'mmdet.PyramidVisionTransformer'
 # Settings of `make_step`.
 VARIANTS = {
     'smmix_mm.PVT': {},
-    'smmix_mm.PVT, memory kept': dict(kept=True),
-    'smmix_mm.PVT, memory kept, oneDNN': dict(kept=True, one_dnn=True),
-    'smmix_mm.PVT, memory kept, oneDNN, MLPs recomputed': dict(kept=True, one_dnn=True, recomputed=True),
+    'smmix_mm.PVT, memory kept': {},
+    'smmix_mm.PVT, memory kept, oneDNN': dict(one_dnn=True),
+    'smmix_mm.PVT, memory kept, oneDNN, MLPs recomputed': dict(one_dnn=True, recomputed=True),
     STOCK: dict(stock=True),
-    f'{STOCK}, memory kept': dict(stock=True, kept=True),
+    f'{STOCK}, memory kept': dict(stock=True),
 }
 
 
 def make_step(
-    images: Tensor, stock: bool = False, kept: bool = False, one_dnn: bool = False, recomputed: bool = False
+    images: Tensor, stock: bool = False, one_dnn: bool = False, recomputed: bool = False
 ) -> Callable[[], None]:
     """Returns a step of PVT-T without stochastic depth: forward, and backward from all four maps."""
     if stock:
@@ -50,8 +49,6 @@ def make_step(
         RecomputeActivations(mlps).before_train(SimpleNamespace(model=backbone))
 
     def run() -> None:
-        if images.device.type == 'cpu':
-            keep_memory(kept)
         backbone.zero_grad()
         sum(feature_map.mean() for feature_map in backbone(images)).backward()
 
@@ -72,26 +69,23 @@ def main() -> None:
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks/dense_backbone.json'))
     args = parser.parse_args()
-    device = torch.device(args.device)
-    results = {}
-    for size in args.sizes:
-        print(f'{size}, batch {args.batch_size}, {args.device}, {args.rounds} rounds')
-        images = make_images(size, args)
-        steps = {name: make_step(images, **settings) for name, settings in VARIANTS.items()}
-        ratios = {f'stock / {name}, time': partial(speed_up, name) for name in VARIANTS if name != STOCK}
-        runs = {name: (step, 1) for name, step in steps.items()}
-        results[size] = time_interleaved(runs, ratios, args.rounds, device)
-        print_times(results[size])
-        # On top of the models and the pictures.
-        memory = {name: peak_memory(step, device) for name, step in steps.items()}
-        results[size]['peak memory'] = memory
-        for name, peak in memory.items():
-            print(f'  {f"{name}, peak memory":<52} {peak / 2**20:10.0f} MiB, {peak / memory[STOCK]:.3f} of stock')
+    results = {size: in_own_process(time_size, size, args) for size in args.sizes}
     write_report(args.out, args, results)
 
 
-def speed_up(name: str, times: Times) -> float:
-    return times[STOCK] / times[name]
+def time_size(size: str, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Times the variants on pictures of one size, in this process, and measures their memory."""
+    device = torch.device(args.device)
+    print(f'{size}, batch {args.batch_size}, {args.device}, {args.rounds} rounds')
+    images = make_images(size, args)
+    steps = {name: make_step(images, **settings) for name, settings in VARIANTS.items()}
+    result = time_rates(steps, STOCK, args.rounds, device)
+    print_times(result)
+    # On top of the models and the pictures.
+    memory = {name: peak_memory(step, device) for name, step in steps.items()}
+    for name, peak in memory.items():
+        print(f'  {f"{name}, peak memory":<52} {peak / 2**20:10.0f} MiB, {peak / memory[STOCK]:.3f} of stock')
+    return {**result, 'peak memory': memory}
 
 
 if __name__ == '__main__':

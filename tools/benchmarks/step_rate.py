@@ -6,30 +6,29 @@ with the same draws for all variants, whose first losses are printed beside thos
 
 import argparse
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 from steps import MODELS_TIMED, build, build_optim_wrapper, random_batch
-from timing import print_times, time_interleaved, write_report
+from timing import in_own_process, print_times, time_rates, write_report
 
 from smmix_mm.engine.hooks.compile_hook import compile_backbone
-from smmix_mm.engine.hooks.keep_memory_hook import keep_memory
 from smmix_mm.engine.hooks.one_dnn_linear_hook import convolve_linear
 
 AUGMENTS = [dict(type='mmpretrain.Mixup', alpha=0.8), dict(type='smmix_mm.SMMix')]
 VARIANTS = {
     'as it is': {},
     'fused AdamW': dict(fused=True),
-    'memory kept': dict(kept=True),
+    'memory kept': {},
     'channels-last': dict(channels_last=True),
     'compiled': dict(compiled=True),
     'oneDNN': dict(one_dnn=True),
-    'fused AdamW, memory kept, compiled': dict(compiled=True, fused=True, kept=True),
-    'fused AdamW, memory kept, oneDNN': dict(one_dnn=True, fused=True, kept=True),
-    'fused AdamW, memory kept, oneDNN, compiled': dict(one_dnn=True, compiled=True, fused=True, kept=True),
+    'fused AdamW, memory kept, compiled': dict(compiled=True, fused=True),
+    'fused AdamW, memory kept, oneDNN': dict(one_dnn=True, fused=True),
+    'fused AdamW, memory kept, oneDNN, compiled': dict(one_dnn=True, compiled=True, fused=True),
 }
 
 
@@ -39,7 +38,6 @@ def make_steps(
     amp: str | None,
     compiled: bool = False,
     fused: bool = False,
-    kept: bool | None = None,
     channels_last: bool = False,
     one_dnn: bool = False,
 ) -> Callable[[], list[float]]:
@@ -54,8 +52,6 @@ def make_steps(
     batch = random_batch(batch_size, device)
 
     def run() -> list[float]:
-        if kept is not None:
-            keep_memory(kept)
         losses = []
         for iteration, probs in enumerate(([1.0, 0.0], [0.0, 1.0])):
             MessageHub.get_current_instance().update_info('iter', iteration)
@@ -76,30 +72,27 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks/step_rate.json'))
     args = parser.parse_args()
-    init_default_scope('mmpretrain')
-    MessageHub.get_instance('step_rate').update_info('seed', 0)
-    results = {}
-    for name in args.models:
-        for dtype in args.amp:
-            amp = None if dtype == 'float32' else dtype
-            print(f'{name}, {dtype}, batch {args.batch_size}, {args.rounds} rounds')
-            # Where one variant keeps its memory, the others have to give theirs back.
-            kept = dict(kept=False) if any('kept' in VARIANTS[key] for key in args.variants) else {}
-            runs = {key: make_steps(name, args.batch_size, amp, **{**kept, **VARIANTS[key]}) for key in args.variants}
-            first = {key: run() for key, run in runs.items()}
-            for key, losses in first.items():
-                print(f'  {key:<52} first losses {", ".join(f"{loss:.4f}" for loss in losses)}')
-            reference = args.variants[0]
-            ratios = {f'rate, {key}': partial(rate, key, reference) for key in args.variants[1:]}
-            runs = {key: (run, 1) for key, run in runs.items()}
-            result = time_interleaved(runs, ratios, args.rounds, torch.device('cpu'))
-            print_times(result)
-            results[f'{name}, {dtype}'] = {**result, 'first losses': first}
+    if 'memory kept' in args.variants[0]:
+        parser.error(f'the first of --variants is the reference and cannot keep memory, but got {args.variants[0]!r}')
+    results = {
+        f'{name}, {dtype}': in_own_process(time_model, name, dtype, args) for name in args.models for dtype in args.amp
+    }
     write_report(args.out, args, results)
 
 
-def rate(variant: str, reference: str, times: dict[str, float]) -> float:
-    return times[reference] / times[variant]
+def time_model(name: str, dtype: str, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Times the variants of a model in this process, the first one as the reference."""
+    init_default_scope('mmpretrain')
+    MessageHub.get_instance('step_rate').update_info('seed', 0)
+    print(f'{name}, {dtype}, batch {args.batch_size}, {args.rounds} rounds')
+    amp = None if dtype == 'float32' else dtype
+    runs = {key: make_steps(name, args.batch_size, amp, **VARIANTS[key]) for key in args.variants}
+    first = {key: run() for key, run in runs.items()}
+    for key, losses in first.items():
+        print(f'  {key:<52} first losses {", ".join(f"{loss:.4f}" for loss in losses)}')
+    result = time_rates(runs, args.variants[0], args.rounds, torch.device('cpu'))
+    print_times(result)
+    return {**result, 'first losses': first}
 
 
 if __name__ == '__main__':

@@ -11,14 +11,20 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from mmengine.utils import track_iter_progress
 
+from smmix_mm.engine.hooks.keep_memory_hook import keep_memory
+
 Times = Mapping[str, float]
+Result = TypeVar('Result')
 # Forward passes and the mixing are short, so one sample consists of several.
 INNER_REPEATS = 5
 
@@ -88,6 +94,47 @@ def time_interleaved(
         ratios={name: statistics.median(values) for name, values in by_round.items()},
         quartiles={name: np.percentile(values, [25, 75]).tolist() for name, values in by_round.items()},
     )
+
+
+def time_rates(
+    runs: Mapping[str, Callable[[], object]], reference: str, rounds: int, device: torch.device
+) -> dict[str, dict[str, Any]]:
+    """Times variants against a reference; those with ``memory kept`` in their names keep freed memory, on the CPU.
+
+    They come last, since a process that has kept memory does not do what it did before. Their ratios are to the median
+    of the reference instead of to its time in the same round.
+
+    Args:
+        runs (Mapping): By name, a function.
+        reference (str): Name of the variant with the rate 1.
+        rounds (int): Number of samples of each variant.
+        device (torch.device): Synchronised before and after each sample.
+
+    Returns:
+        dict[str, dict]: As from :func:`time_interleaved`.
+    """
+    result: dict[str, dict[str, Any]] = {}
+    for keeps in (False, True):
+        group = {name: (run, 1) for name, run in runs.items() if ('memory kept' in name) == keeps}
+        if not group:
+            continue
+        if keeps and device.type == 'cpu':
+            keep_memory()
+        known = result.get('seconds', {})
+        ratios = {f'rate, {name}': partial(_rate, known, name, reference) for name in group if name != reference}
+        for part, values in time_interleaved(group, ratios, rounds, device).items():
+            result.setdefault(part, {}).update(values)
+    return result
+
+
+def _rate(known: Times, variant: str, reference: str, times: Times) -> float:
+    return (known | times)[reference] / times[variant]
+
+
+def in_own_process(function: Callable[..., Result], *args: Any) -> Result:
+    """Calls a function in a new process, which has kept no memory yet."""
+    with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as executor:
+        return executor.submit(function, *args).result()
 
 
 def add_precision_options(parser: argparse.ArgumentParser) -> None:

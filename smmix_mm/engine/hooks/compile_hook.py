@@ -11,7 +11,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from smmix_mm.compat import allow_ddp, allow_graphs, make_traceable
 from smmix_mm.registry import HOOKS
-from smmix_mm.unwrapping import unwrap_model
+from smmix_mm.unwrapping import list_models
 
 # Kinds of passes (training, motivation, evaluation, teacher) times batch sizes times image sizes.
 MAX_GRAPHS = 64
@@ -43,11 +43,8 @@ class CompileBackbone(Hook):
         self.teacher = teacher
 
     def before_train(self, runner: Runner) -> None:
-        model = unwrap_model(runner.model)
-        teacher = getattr(model, 'teacher', None) if self.teacher else None
-        for owner in (model, None if teacher is None else teacher.model):
-            if owner is not None:
-                compile_backbone(owner, **self.options)
+        for owner in list_models(runner.model)[: 2 if self.teacher else 1]:
+            compile_backbone(owner, **self.options)
         print_log('The backbone is compiled in its first forward passes, which are slow', 'current')
 
 

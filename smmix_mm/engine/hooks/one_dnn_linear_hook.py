@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from smmix_mm.compat import is_cpu_autocast_enabled
 from smmix_mm.registry import HOOKS
-from smmix_mm.unwrapping import unwrap_model
+from smmix_mm.unwrapping import list_models
 
 # Multiplications below which a layer stays as it is, because oneDNN prepares the weights in every call.
 FEWEST = 2**24
+# Up to this number of values torch does not convolve by oneDNN (use_mkldnn in ATen/native/Convolution.cpp).
+NOT_CONVOLVED = 20480
 
 
 class ConvolvedLinear(nn.Linear):
@@ -22,9 +24,9 @@ class ConvolvedLinear(nn.Linear):
         """``(..., in_features)`` to ``(..., out_features)``."""
         rows = x.numel() // self.in_features
         usual = x.device.type != 'cpu' or x.dtype != torch.float32 or is_cpu_autocast_enabled()
-        if usual or rows * self.weight.numel() < FEWEST:
+        if usual or x.numel() <= NOT_CONVOLVED or rows * self.weight.numel() < FEWEST:
             return super().forward(x)
-        pixels = x.reshape(1, 1, rows, self.in_features).permute(0, 3, 1, 2)
+        pixels = x.contiguous().view(1, 1, rows, self.in_features).permute(0, 3, 1, 2)
         # Dilation does not change a kernel of one weight. Without it, torch does not use oneDNN in a single thread.
         convolved = F.conv2d(pixels, self.weight[:, :, None, None], self.bias, dilation=2)
         return convolved.permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.out_features)
@@ -37,18 +39,15 @@ class OneDNNLinear(Hook):
     torch computes linear layers in float32 by MKL and convolutions by oneDNN, which can be twice as fast on AMD's
     processors. So this hook has linear layers computed as convolutions of 1 x 1. Results differ by rounding. Names in
     checkpoints, small layers, other types than float32 and other devices stay as they are. So do projections that are
-    no modules of their own, as in torch's ``MultiheadAttention``.
+    no modules of their own, as in torch's ``MultiheadAttention``. ``torch.fx`` cannot trace the changed layers.
 
     Raises:
         ValueError: From :meth:`before_run`, if torch was built without oneDNN.
     """
 
     def before_run(self, runner: Runner) -> None:
-        model = unwrap_model(runner.model)
-        convolve_linear(model)
-        # A teacher is not among the modules of the model.
-        if getattr(model, 'teacher', None) is not None:
-            convolve_linear(model.teacher.model)
+        for model in list_models(runner.model):
+            convolve_linear(model)
 
 
 def convolve_linear(model: nn.Module) -> None:

@@ -40,23 +40,28 @@ def operators(run):
     strided=st.booleans(),
 )
 def test_values_and_gradients(shape, channels, bias, strided):
-    """As computed in double precision by torch's own matrix product, for every number of axes."""
+    """For every number of axes; so small that torch convolves by itself."""
     layer = nn.Linear(*channels, bias=bias)
     start(layer)
     x = torch.randn(*shape, 2 * channels[0])
     x = (x[..., ::2] if strided else x[..., : channels[0]].contiguous()).requires_grad_()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(one_dnn_linear_hook, 'FEWEST', 0)
-        found = layer(x)
+        patch.setattr(one_dnn_linear_hook, 'NOT_CONVOLVED', 0)
+        compare(layer, x)
+
+
+def compare(layer, x):
+    """Compares with torch's own matrix product in double precision."""
+    found = layer(x)
     grad = torch.randn_like(found)
     inputs = (x, *layer.parameters())
     exact = [value.detach().double().requires_grad_() for value in inputs]
     expected = F.linear(*exact)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
-    for value, reference in zip(
-        torch.autograd.grad(found, inputs, grad), torch.autograd.grad(expected, exact, grad.double()), strict=True
-    ):
-        torch.testing.assert_close(value.double(), reference, rtol=1e-4, atol=1e-4)
+    assert found.is_contiguous()
+    grads = torch.autograd.grad(found, inputs, grad), torch.autograd.grad(expected, exact, grad.double())
+    for value, reference in ((found, expected), *zip(*grads, strict=True)):
+        torch.testing.assert_close(value.double(), reference, rtol=1e-4, atol=1e-4 * reference.abs().max().item())
 
 
 @needs_one_dnn
@@ -71,7 +76,12 @@ def test_only_large_layers_in_float32_are_convolved(threads, request):
     start(layer)
     large, small = torch.randn(2, 2048, 64), torch.randn(2, 2047, 64)
     assert CONVOLUTION in operators(lambda: layer(large))
-    torch.testing.assert_close(layer(large), plain(large), rtol=1e-5, atol=1e-5)
+    compare(layer, large.clone().requires_grad_())
+    compare(layer, large.view(1, 64, 4096).transpose(1, 2).requires_grad_())
+    wide = nn.Linear(64, 4096)
+    start(wide)
+    assert CONVOLUTION not in operators(lambda: wide(large[0, :320]))
+    assert CONVOLUTION in operators(lambda: wide(large[0, :321]))
     assert CONVOLUTION not in operators(lambda: layer(small))
     assert layer(small).equal(plain(small))
     with torch.autocast('cpu', dtype=torch.bfloat16):
