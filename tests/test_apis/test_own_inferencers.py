@@ -309,13 +309,12 @@ def test_names_of_drawings_are_unique(trained, tmp_path):
         assert names == ['0.png', '00000002.png', '0_2.png']
 
 
-def test_a_size_that_is_asked_for_is_that_of_the_drawing(trained):
+def test_a_size_that_is_asked_for_is_that_of_the_drawing(trained, tmp_path):
     made = trained('classification')
     inferencer = ImageClassificationInferencer(made.config, made.checkpoint, device='cpu')
-    (drawn,) = inferencer.visualize(
-        [np.zeros((40, 60, 3), np.uint8)], made.infer(str(made.folder / '0.jpg')), show_dir='', rescale_factor=2
-    )
-    assert drawn.shape == (80, 120, 3)
+    inferencer(np.zeros((40, 60, 3), dtype=np.uint8), show_dir=str(tmp_path), rescale_factor=2)
+    with Image.open(tmp_path / '00000000.png') as drawn:
+        assert drawn.size == (120, 80)
 
 
 def run_example(name, names, folder, monkeypatch):
