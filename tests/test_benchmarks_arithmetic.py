@@ -64,6 +64,7 @@ def test_recipes_and_their_bound():
     }
     found = {name: ratio(times) for name, ratio in step_time.RATIOS.items()}
     assert found['SMMix recipe / CutMix recipe'] == pytest.approx(26.5 / 22)
+    assert found['half scale: SMMix recipe / CutMix recipe'] == pytest.approx(23 / 22)
     # Half of 1.05 * 4 on top of the mean of 10 and 12.
     assert found['SMMix recipe / bound'] == pytest.approx(13.25 / 13.1)
     assert found['bound / CutMix recipe'] == pytest.approx(13.1 / 11)

@@ -43,6 +43,7 @@ def bound(times: Times, part: float = 1.0) -> float:
 
 RATIOS = {
     'SMMix recipe / CutMix recipe': lambda t: recipe(t, 'SMMix') / recipe(t, 'CutMix'),
+    'half scale: SMMix recipe / CutMix recipe': lambda t: recipe(t, 'SMMix, half scale') / recipe(t, 'CutMix'),
     'bound / CutMix recipe': lambda t: bound(t) / recipe(t, 'CutMix'),
     'SMMix recipe / bound': lambda t: recipe(t, 'SMMix') / bound(t),
     'SMMix step / (CutMix step + 1.05 evaluation forward)': lambda t: (
