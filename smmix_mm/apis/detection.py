@@ -20,8 +20,8 @@ class DetInferencer(DenseInferencer, StockInferencer):
 
     - The checkpoint is loaded completely or not at all, and nothing in it is executed. mmdet's, called without a
       config, executes the one in the checkpoint.
-    - Pictures of a folder are sorted by name. They are drawn on as they were read, small ones enlarged, and
-      saved as PNG.
+    - Pictures of a folder are sorted by name. They are drawn on as they were read, small ones enlarged, and saved
+      as PNG.
 
     Call it as mmdet's, with ``inputs``, ``batch_size`` (1), ``out_dir``, ``pred_score_thr`` (0.3) and so on. Arrays are
     BGR.

@@ -73,7 +73,7 @@ class SavePictures(Hook):
             # The visualizers need RGB.
             image = np.ascontiguousarray(self.load(dict(img_path=str(path)))['img'][..., ::-1])
             image, sample = enlarge_small(image, sample)
-            out_file = str(self._choose_file(self.folder, str(path))) if self.folder else None
+            out_file = str(self._choose_file(str(path))) if self.folder else None
             if hasattr(runner.visualizer, 'visualize_cls'):
                 runner.visualizer.visualize_cls(image, sample, out_file=out_file, **self.window)
             elif type(runner.visualizer) is not Visualizer:
@@ -84,10 +84,10 @@ class SavePictures(Hook):
                     "dict(type='mmdet.DetLocalVisualizer')"
                 )
 
-    def _choose_file(self, folder: Path, path: str) -> Path:
+    def _choose_file(self, path: str) -> Path:
         """Keeps the image's name. Where OpenCV does not write files of that kind, such as GIF, it is a PNG file."""
         name = Path(Path(path).name)
-        return free_name(folder, name if cv2.haveImageWriter(path) else name.with_suffix('.png'), self.taken)
+        return free_name(self.folder, name if cv2.haveImageWriter(path) else name.with_suffix('.png'), self.taken)
 
 
 def find_loader(dataset: Any) -> LoadImage:

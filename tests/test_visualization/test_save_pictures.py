@@ -23,10 +23,10 @@ from smmix_mm.visualization.save_pictures import enlarge_sample
 def test_pictures_of_one_name_do_not_replace_each_other(tmp_path):
     hook = SavePictures(tmp_path)
     paths = ('aachen/0.png', 'bonn/0.png', 'bonn/1.png', 'cologne/0.png')
-    names = [hook._choose_file(tmp_path, path).name for path in paths]
+    names = [hook._choose_file(path).name for path in paths]
     assert names == ['0.png', '0_2.png', '1.png', '0_3.png']
     # OpenCV writes no files of these kinds.
-    names = [hook._choose_file(tmp_path, path).name for path in ('a/2.jfif', 'a/2.heic', 'a/2.jpg')]
+    names = [hook._choose_file(path).name for path in ('a/2.jfif', 'a/2.heic', 'a/2.jpg')]
     assert names == ['2.png', '2_2.png', '2.jpg']
 
 
