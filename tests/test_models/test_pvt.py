@@ -7,6 +7,7 @@ import pytest
 import reference
 import torch
 import torch.nn.functional as F
+from marks import needs_one_dnn
 from mmdet.registry import MODELS as DETECTORS
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
@@ -250,6 +251,18 @@ def test_gradient_checkpointing_runs_the_blocks_twice(make_backbone):
     with torch.no_grad():
         backbone(torch.randn(1, 3, 32, 32))
     assert len(runs) == 3
+
+
+@needs_one_dnn
+@pytest.mark.parametrize('out_type', ['cls_token', 'featmap'])
+def test_gradients_have_the_layout_of_tokens(out_type):
+    """A feature map's gradient has the channels first. Joined the other way round, it would be copied in each block."""
+    backbone, contiguous = PVT('tiny', img_size=64, out_type=out_type), []
+    for stage in (1, 2, 3):
+        last = getattr(backbone, f'block{stage}')[-1]
+        last.register_full_backward_hook(lambda block, inputs, outputs: contiguous.append(outputs[0].is_contiguous()))
+    gradients(backbone, torch.randn(2, 3, 64, 64))
+    assert contiguous == [True, True, True]
 
 
 @pytest.mark.parametrize('frozen_stages', [-1, 0, 1, 3, 4])

@@ -304,7 +304,7 @@ class PVT(BaseModule):
             tuple[Tensor, ...]: See ``out_type``.
         """
         self.grids(images.shape[-2:])
-        maps = []
+        maps = {}
         x = images
         for stage in range(NUM_STAGES):
             x, grid = getattr(self, f'patch_embed{stage + 1}')(x)
@@ -314,9 +314,11 @@ class PVT(BaseModule):
             for block in getattr(self, f'block{stage + 1}'):
                 x = self._run_block(block, x, grid)
             if not self._has_cls_token(stage):
-                # A feature map, for the next patch embedding and the necks of dense tasks.
-                x = x.transpose(1, 2).unflatten(2, grid).contiguous()
-                maps.append(x)
+                # A view with the channels last, so that the next patch embedding's gradient has the layout of tokens.
+                # It comes before the gradient of the map, which is made before, and their sum keeps its layout.
+                x = x.transpose(1, 2).unflatten(2, grid)
+                if self.out_type == 'featmap' and stage in self.out_indices:
+                    maps[stage] = x.contiguous()
         if self.out_type == 'cls_token':
             return (self.norm(x)[:, 0],)
         return tuple(maps[index] for index in self.out_indices)
