@@ -38,7 +38,7 @@ format: $(READY)  ## Formats the code and mends what can be mended
 	$(RUN) -m ruff format $(SOURCES)
 	$(RUN) -m ruff check --fix $(SOURCES)
 
-bench: $(READY)  ## Times training steps, mixing, the input pipeline, what exact resume costs, and PVT on large pictures
+bench: $(READY)  ## Times and profiles training steps, mixing, the input pipeline, exact resume, and PVT on large pictures
 	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/step_time.py
 	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/step_rate.py
 	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/method_cost.py
@@ -47,6 +47,7 @@ bench: $(READY)  ## Times training steps, mixing, the input pipeline, what exact
 	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/data_loading.py
 	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/resume_cost.py
 	$(RUN) tools/benchmarks/dense_backbone.py
+	OMP_NUM_THREADS=1 $(RUN) tools/benchmarks/profile_step.py
 
 docs: $(DOCS_READY)  ## Builds the documentation as a site in work_dirs/docs
 	$(RUN) -m sphinx -W --keep-going -q -c docs . work_dirs/docs

@@ -68,7 +68,7 @@ def test_step_rate(tmp_path):
     run('benchmarks/step_rate.py', '--models', 'pvt-tiny', '--variants', 'as it is', *variants, *options)
     (result,) = json.loads((tmp_path / 'report.json').read_text())['results'].values()
     assert len(result['ratios']) == len(variants)
-    first = result['first losses']
+    first = result['first']
     for variant in variants[1:]:
         # The second step has the weights of the first update.
         assert first[variant] == pytest.approx(first['as it is'], rel=1e-5), variant

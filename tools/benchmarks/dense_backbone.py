@@ -1,11 +1,12 @@
 """Times PVT-T on large pictures, forward and backward, against stock mmdet's PyramidVisionTransformer of that size.
 
-Both are timed as they are and with freed memory kept, ours also with linear layers by oneDNN, and with the MLPs
-recomputed in the backward pass besides. Weights and pictures are random.
+Both are timed as they are and with freed memory kept, ours also with linear layers by oneDNN and with the MLPs
+recomputed in the backward pass. Weights and pictures are random.
 """
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +14,7 @@ from typing import Any
 import torch
 from mmdet.models.backbones import PyramidVisionTransformer
 from peak_memory import peak_memory
-from timing import in_own_process, print_times, time_rates, write_report
-from torch import Tensor
+from timing import print_times, time_rates, write_report
 
 from smmix_mm.engine import RecomputeActivations
 from smmix_mm.engine.hooks.one_dnn_linear_hook import convolve_linear
@@ -22,29 +22,31 @@ from smmix_mm.models import PVT
 
 SIZES = ('512x512', '800x1344')
 STOCK = 'mmdet.PyramidVisionTransformer'
-# Settings of `make_step`.
-VARIANTS = {
-    'smmix_mm.PVT': {},
-    'smmix_mm.PVT, memory kept': {},
-    'smmix_mm.PVT, memory kept, oneDNN': dict(one_dnn=True),
-    'smmix_mm.PVT, memory kept, oneDNN, MLPs recomputed': dict(one_dnn=True, recomputed=True),
-    STOCK: dict(stock=True),
-    f'{STOCK}, memory kept': dict(stock=True),
+# The first one is the reference.
+VARIANTS: dict[str, set[str]] = {
+    STOCK: {'stock'},
+    f'{STOCK}, memory kept': {'stock'},
+    'smmix_mm.PVT': set(),
+    'smmix_mm.PVT, memory kept': set(),
+    'smmix_mm.PVT, memory kept, MLPs recomputed': {'recomputed'},
+    'smmix_mm.PVT, memory kept, oneDNN': {'one_dnn'},
 }
 
 
-def make_step(
-    images: Tensor, stock: bool = False, one_dnn: bool = False, recomputed: bool = False
-) -> Callable[[], None]:
+def make_step(size: str, batch_size: int, device: torch.device, variant: str) -> Callable[[], None]:
     """Returns a step of PVT-T without stochastic depth: forward, and backward from all four maps."""
-    if stock:
+    rows, cols = map(int, size.split('x'))
+    torch.manual_seed(0)
+    images = torch.randn(batch_size, 3, rows, cols, device=device)
+    switches = VARIANTS[variant]
+    if 'stock' in switches:
         backbone = PyramidVisionTransformer(num_layers=[2, 2, 2, 2], drop_path_rate=0.0)
     else:
         backbone = PVT('tiny', out_type='featmap')
-    backbone.to(images.device).train()
-    if one_dnn:
+    backbone.to(device).train()
+    if 'one_dnn' in switches:
         convolve_linear(backbone)
-    if recomputed:
+    if 'recomputed' in switches:
         mlps = [name for name, _ in backbone.named_modules() if name.endswith('.mlp')]
         RecomputeActivations(mlps).before_train(SimpleNamespace(model=backbone))
 
@@ -55,12 +57,6 @@ def make_step(
     return run
 
 
-def make_images(size: str, args: argparse.Namespace) -> Tensor:
-    rows, cols = map(int, size.split('x'))
-    torch.manual_seed(0)
-    return torch.randn(args.batch_size, 3, rows, cols, device=args.device)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--sizes', nargs='+', default=list(SIZES), help='height x width')
@@ -69,20 +65,19 @@ def main() -> None:
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks/dense_backbone.json'))
     args = parser.parse_args()
-    results = {size: in_own_process(time_size, size, args) for size in args.sizes}
+    results = {size: time_size(size, args) for size in args.sizes}
     write_report(args.out, args, results)
 
 
 def time_size(size: str, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Times the variants on pictures of one size, in this process, and measures their memory."""
+    """Times the variants on pictures of one size, and measures their memory."""
     device = torch.device(args.device)
     print(f'{size}, batch {args.batch_size}, {args.device}, {args.rounds} rounds')
-    images = make_images(size, args)
-    steps = {name: make_step(images, **settings) for name, settings in VARIANTS.items()}
-    result = time_rates(steps, STOCK, args.rounds, device)
+    make = partial(make_step, size, args.batch_size, device)
+    result = time_rates(make, list(VARIANTS), args.rounds, device)
     print_times(result)
-    # On top of the models and the pictures.
-    memory = {name: peak_memory(step, device) for name, step in steps.items()}
+    # On top of the model and the pictures.
+    memory = {name: peak_memory(make(name), device) for name in VARIANTS}
     for name, peak in memory.items():
         print(f'  {f"{name}, peak memory":<52} {peak / 2**20:10.0f} MiB, {peak / memory[STOCK]:.3f} of stock')
     return {**result, 'peak memory': memory}

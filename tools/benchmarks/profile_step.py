@@ -187,7 +187,7 @@ def print_tables(name: str, found: Mapping[str, Mapping[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--models', nargs='+', choices=MODELS_TIMED, default=['deit-small', 'pvt-small'])
-    parser.add_argument('--batch-size', type=int, default=16)
+    parser.add_argument('--batch-size', type=int, default=4)
     parser.add_argument('--steps', type=int, default=9, help='number of steps timed without the profiler')
     add_precision_options(parser)
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks/profile_step.json'))

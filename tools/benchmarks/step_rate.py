@@ -6,6 +6,7 @@ with the same draws for all variants, whose first losses are printed beside thos
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,42 +14,36 @@ import torch
 from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 from steps import MODELS_TIMED, build, build_optim_wrapper, random_batch
-from timing import in_own_process, print_times, time_rates, write_report
+from timing import print_times, time_rates, write_report
 
 from smmix_mm.engine.hooks.compile_hook import compile_backbone
 from smmix_mm.engine.hooks.one_dnn_linear_hook import convolve_linear
 
 AUGMENTS = [dict(type='mmpretrain.Mixup', alpha=0.8), dict(type='smmix_mm.SMMix')]
-VARIANTS = {
-    'as it is': {},
-    'fused AdamW': dict(fused=True),
-    'memory kept': {},
-    'channels-last': dict(channels_last=True),
-    'compiled': dict(compiled=True),
-    'oneDNN': dict(one_dnn=True),
-    'fused AdamW, memory kept, compiled': dict(compiled=True, fused=True),
-    'fused AdamW, memory kept, oneDNN': dict(one_dnn=True, fused=True),
-    'fused AdamW, memory kept, oneDNN, compiled': dict(one_dnn=True, compiled=True, fused=True),
+VARIANTS: dict[str, set[str]] = {
+    'as it is': set(),
+    'fused AdamW': {'fused'},
+    'memory kept': set(),
+    'channels-last': {'channels_last'},
+    'compiled': {'compiled'},
+    'oneDNN': {'one_dnn'},
+    'fused AdamW, memory kept, compiled': {'compiled', 'fused'},
+    'fused AdamW, memory kept, oneDNN': {'one_dnn', 'fused'},
+    'fused AdamW, memory kept, oneDNN, compiled': {'one_dnn', 'compiled', 'fused'},
 }
 
 
-def make_steps(
-    name: str,
-    batch_size: int,
-    amp: str | None,
-    compiled: bool = False,
-    fused: bool = False,
-    channels_last: bool = False,
-    one_dnn: bool = False,
-) -> Callable[[], list[float]]:
+def make_steps(model_name: str, batch_size: int, amp: str | None, variant: str) -> Callable[[], list[float]]:
     """Returns a function that runs a Mixup step and an SMMix step, and returns their losses."""
-    device = torch.device('cpu')
-    model = build(name, AUGMENTS, device, channels_last=channels_last)
-    if one_dnn:
+    init_default_scope('mmpretrain')
+    MessageHub.get_instance('step_rate').update_info('seed', 0)
+    device, switches = torch.device('cpu'), VARIANTS[variant]
+    model = build(model_name, AUGMENTS, device, channels_last='channels_last' in switches)
+    if 'one_dnn' in switches:
         convolve_linear(model)
-    if compiled:
+    if 'compiled' in switches:
         compile_backbone(model)
-    optim_wrapper = build_optim_wrapper(model, amp, fused=fused)
+    optim_wrapper = build_optim_wrapper(model, amp, fused='fused' in switches)
     batch = random_batch(batch_size, device)
 
     def run() -> list[float]:
@@ -69,30 +64,25 @@ def main() -> None:
     parser.add_argument('--variants', nargs='+', choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument('--amp', nargs='+', choices=['float32', 'bfloat16'], default=['float32', 'bfloat16'])
     parser.add_argument('--batch-size', type=int, default=4)
-    parser.add_argument('--rounds', type=int, default=7)
+    parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks/step_rate.json'))
     args = parser.parse_args()
     if 'memory kept' in args.variants[0]:
         parser.error(f'the first of --variants is the reference and cannot keep memory, but got {args.variants[0]!r}')
-    results = {
-        f'{name}, {dtype}': in_own_process(time_model, name, dtype, args) for name in args.models for dtype in args.amp
-    }
+    results = {f'{name}, {dtype}': time_model(name, dtype, args) for name in args.models for dtype in args.amp}
     write_report(args.out, args, results)
 
 
 def time_model(name: str, dtype: str, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Times the variants of a model in this process, the first one as the reference."""
-    init_default_scope('mmpretrain')
-    MessageHub.get_instance('step_rate').update_info('seed', 0)
+    """Times the variants of a model, the first one as the reference."""
     print(f'{name}, {dtype}, batch {args.batch_size}, {args.rounds} rounds')
     amp = None if dtype == 'float32' else dtype
-    runs = {key: make_steps(name, args.batch_size, amp, **VARIANTS[key]) for key in args.variants}
-    first = {key: run() for key, run in runs.items()}
-    for key, losses in first.items():
+    make = partial(make_steps, name, args.batch_size, amp)
+    result = time_rates(make, args.variants, args.rounds, torch.device('cpu'))
+    for key, losses in result['first'].items():
         print(f'  {key:<52} first losses {", ".join(f"{loss:.4f}" for loss in losses)}')
-    result = time_rates(runs, args.variants[0], args.rounds, torch.device('cpu'))
     print_times(result)
-    return {**result, 'first losses': first}
+    return result
 
 
 if __name__ == '__main__':

@@ -1,8 +1,8 @@
 """Shared parts of the benchmarks that time variants against each other.
 
-Machines may be shared and noisy. Therefore all variants run in one process, in random order within a round; ratios are
-computed within each round, and then their medians are taken. On one thread of the CPU (``OMP_NUM_THREADS=1``)
-processor time is measured.
+Machines may be shared and noisy. Therefore all variants run in random order within a round; ratios are computed within
+each round, and then their medians are taken. On one thread of the CPU (``OMP_NUM_THREADS=1``) processor time is
+measured.
 """
 
 import argparse
@@ -10,12 +10,12 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ from mmengine.utils import track_iter_progress
 from smmix_mm.engine.hooks.keep_memory_hook import keep_memory
 
 Times = Mapping[str, float]
-Result = TypeVar('Result')
+# Of a process of `time_rates`: its variants by name.
+PREPARED: dict[str, Callable[[], Any]] = {}
 # Forward passes and the mixing are short, so one sample consists of several.
 INNER_REPEATS = 5
 
@@ -82,59 +83,77 @@ def time_interleaved(
     """
     for run, _ in runs.values():
         run()
+    return _time_rounds(
+        lambda variant: measure(*runs[variant], device), list(runs), ratios, rounds, show_progress=show_progress
+    )
+
+
+def _time_rounds(
+    sample: Callable[[str], float],
+    variants: Sequence[str],
+    ratios: Mapping[str, Callable[[Times], float]],
+    rounds: int,
+    show_progress: bool = True,
+) -> dict[str, dict[str, Any]]:
     results = []
     for _ in track_iter_progress(range(rounds)) if show_progress else range(rounds):
-        times = dict.fromkeys(runs, 0.0)
-        for variant in random.sample(list(runs), len(runs)):
-            times[variant] = measure(*runs[variant], device)
+        times = dict.fromkeys(variants, 0.0)
+        for variant in random.sample(variants, len(variants)):
+            times[variant] = sample(variant)
         results.append(times)
     by_round = {name: [ratio(times) for times in results] for name, ratio in ratios.items()}
     return dict(
-        seconds={variant: statistics.median(times[variant] for times in results) for variant in runs},
+        seconds={variant: statistics.median(times[variant] for times in results) for variant in variants},
         ratios={name: statistics.median(values) for name, values in by_round.items()},
         quartiles={name: np.percentile(values, [25, 75]).tolist() for name, values in by_round.items()},
     )
 
 
 def time_rates(
-    runs: Mapping[str, Callable[[], object]], reference: str, rounds: int, device: torch.device
+    make: Callable[[str], Callable[[], Any]], variants: Sequence[str], rounds: int, device: torch.device
 ) -> dict[str, dict[str, Any]]:
-    """Times variants against a reference; those with ``memory kept`` in their names keep freed memory, on the CPU.
+    """Times variants against the first one.
 
-    They come last, since a process that has kept memory does not do what it did before. Their ratios are to the median
-    of the reference instead of to its time in the same round.
+    Those with ``memory kept`` in their names run in a second process, which keeps freed memory if they run on the CPU,
+    because what a process has kept it does not give back. The two processes take turns.
 
     Args:
-        runs (Mapping): By name, a function.
-        reference (str): Name of the variant with the rate 1.
+        make (Callable): Makes the function of a variant from its name; called in the process of the variant.
+        variants (Sequence[str]): Names; the first one has the rate 1 and keeps no memory.
         rounds (int): Number of samples of each variant.
         device (torch.device): Synchronised before and after each sample.
 
     Returns:
-        dict[str, dict]: As from :func:`time_interleaved`.
+        dict[str, dict]: As from :func:`time_interleaved`, and ``first``, what the functions returned at first.
     """
-    result: dict[str, dict[str, Any]] = {}
-    for keeps in (False, True):
-        group = {name: (run, 1) for name, run in runs.items() if ('memory kept' in name) == keeps}
-        if not group:
-            continue
-        if keeps and device.type == 'cpu':
-            keep_memory()
-        known = result.get('seconds', {})
-        ratios = {f'rate, {name}': partial(_rate, known, name, reference) for name in group if name != reference}
-        for part, values in time_interleaved(group, ratios, rounds, device).items():
-            result.setdefault(part, {}).update(values)
-    return result
+    with ExitStack() as stack:
+        processes = {}
+        for keeps in (False, True):
+            process = stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context('spawn')))
+            if names := [name for name in variants if ('memory kept' in name) == keeps]:
+                process.submit(_prepare, make, names, keeps and device.type == 'cpu').result()
+                processes |= dict.fromkeys(names, process)
+        first = {name: processes[name].submit(_run, name).result() for name in variants}
+        reference = variants[0]
+        ratios = {f'rate, {name}': lambda t, name=name: t[reference] / t[name] for name in variants[1:]}
+        result = _time_rounds(
+            lambda name: processes[name].submit(_measure, name, device).result(), variants, ratios, rounds
+        )
+    return {**result, 'first': first}
 
 
-def _rate(known: Times, variant: str, reference: str, times: Times) -> float:
-    return (known | times)[reference] / times[variant]
+def _prepare(make: Callable[[str], Callable[[], Any]], names: Sequence[str], keeps_memory: bool) -> None:
+    if keeps_memory:
+        keep_memory()
+    PREPARED.update({name: make(name) for name in names})
 
 
-def in_own_process(function: Callable[..., Result], *args: Any) -> Result:
-    """Calls a function in a new process, which has kept no memory yet."""
-    with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as executor:
-        return executor.submit(function, *args).result()
+def _run(name: str) -> Any:
+    return PREPARED[name]()
+
+
+def _measure(name: str, device: torch.device) -> float:
+    return measure(PREPARED[name], 1, device)
 
 
 def add_precision_options(parser: argparse.ArgumentParser) -> None:
