@@ -69,6 +69,7 @@ def test_recipes_and_their_bound():
     assert found['SMMix recipe / bound'] == pytest.approx(13.25 / 13.1)
     assert found['bound / CutMix recipe'] == pytest.approx(13.1 / 11)
     assert found['half scale: recipe / bound of a quarter'] == pytest.approx(11.5 / (11 + 2.1 / 4))
+    assert found['half scale: extra / 1.05 evaluation forward'] == pytest.approx(1 / 4.2)
     assert found['half scale: forward / full forward'] == pytest.approx(0.225)
 
 

@@ -256,7 +256,7 @@ def test_gradient_checkpointing_runs_the_blocks_twice(make_backbone):
 @needs_one_dnn
 @pytest.mark.parametrize('out_type', ['cls_token', 'featmap'])
 def test_gradients_have_the_layout_of_tokens(out_type):
-    """A feature map's gradient has the channels first. Joined the other way round, it would be copied in each block."""
+    """If the gradient of a feature map, which has the channels first, came first, each block would copy it."""
     backbone, contiguous = PVT('tiny', img_size=64, out_type=out_type), []
     for stage in (1, 2, 3):
         last = getattr(backbone, f'block{stage}')[-1]

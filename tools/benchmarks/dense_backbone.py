@@ -22,15 +22,15 @@ from smmix_mm.models import PVT
 
 SIZES = ('512x512', '800x1344')
 STOCK = 'mmdet.PyramidVisionTransformer'
-# The first one is the reference.
-VARIANTS: dict[str, set[str]] = {
-    STOCK: {'stock'},
-    f'{STOCK}, memory kept': {'stock'},
-    'smmix_mm.PVT': set(),
-    'smmix_mm.PVT, memory kept': set(),
-    'smmix_mm.PVT, memory kept, MLPs recomputed': {'recomputed'},
-    'smmix_mm.PVT, memory kept, oneDNN': {'one_dnn'},
-}
+# A backbone and its switches, separated by commas; the first one is the reference.
+VARIANTS = (
+    STOCK,
+    f'{STOCK}, memory kept',
+    'smmix_mm.PVT',
+    'smmix_mm.PVT, memory kept',
+    'smmix_mm.PVT, memory kept, MLPs recomputed',
+    'smmix_mm.PVT, memory kept, oneDNN',
+)
 
 
 def make_step(size: str, batch_size: int, device: torch.device, variant: str) -> Callable[[], None]:
@@ -38,15 +38,15 @@ def make_step(size: str, batch_size: int, device: torch.device, variant: str) ->
     rows, cols = map(int, size.split('x'))
     torch.manual_seed(0)
     images = torch.randn(batch_size, 3, rows, cols, device=device)
-    switches = VARIANTS[variant]
-    if 'stock' in switches:
+    switches = variant.split(', ')
+    if STOCK in switches:
         backbone = PyramidVisionTransformer(num_layers=[2, 2, 2, 2], drop_path_rate=0.0)
     else:
         backbone = PVT('tiny', out_type='featmap')
     backbone.to(device).train()
-    if 'one_dnn' in switches:
+    if 'oneDNN' in switches:
         convolve_linear(backbone)
-    if 'recomputed' in switches:
+    if 'MLPs recomputed' in switches:
         mlps = [name for name, _ in backbone.named_modules() if name.endswith('.mlp')]
         RecomputeActivations(mlps).before_train(SimpleNamespace(model=backbone))
 
@@ -74,7 +74,7 @@ def time_size(size: str, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     device = torch.device(args.device)
     print(f'{size}, batch {args.batch_size}, {args.device}, {args.rounds} rounds')
     make = partial(make_step, size, args.batch_size, device)
-    result = time_rates(make, list(VARIANTS), args.rounds, device)
+    result = time_rates(make, VARIANTS, args.rounds, device)
     print_times(result)
     # On top of the model and the pictures.
     memory = {name: peak_memory(make(name), device) for name in VARIANTS}

@@ -50,6 +50,9 @@ RATIOS = {
         t['SMMix step'] / (t['CutMix step'] + 1.05 * t['evaluation forward'])
     ),
     'half scale: recipe / bound of a quarter': lambda t: recipe(t, 'SMMix, half scale') / bound(t, 0.25),
+    'half scale: extra / 1.05 evaluation forward': lambda t: (
+        (t['SMMix, half scale step'] - t['CutMix step']) / (1.05 * t['evaluation forward'])
+    ),
     'half scale: forward / full forward': lambda t: t['evaluation forward, half scale'] / t['evaluation forward'],
     'reading the attention / evaluation forward': lambda t: (
         t['evaluation forward with attention'] / t['evaluation forward'] - 1

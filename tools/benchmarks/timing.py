@@ -129,8 +129,8 @@ def time_rates(
     with ExitStack() as stack:
         processes = {}
         for keeps in (False, True):
-            process = stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context('spawn')))
             if names := [name for name in variants if ('memory kept' in name) == keeps]:
+                process = stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context('spawn')))
                 process.submit(_prepare, make, names, keeps and device.type == 'cpu').result()
                 processes |= dict.fromkeys(names, process)
         first = {name: processes[name].submit(_run, name).result() for name in variants}

@@ -315,7 +315,7 @@ class PVT(BaseModule):
                 x = self._run_block(block, x, grid)
             if not self._has_cls_token(stage):
                 # A view with the channels last, so that the next patch embedding's gradient has the layout of tokens.
-                # It comes before the gradient of the map, which is made before, and their sum keeps its layout.
+                # The map is made first, so its own gradient is added last, and the sum keeps that layout.
                 x = x.transpose(1, 2).unflatten(2, grid)
                 if self.out_type == 'featmap' and stage in self.out_indices:
                     maps[stage] = x.contiguous()
